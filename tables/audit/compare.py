@@ -71,6 +71,11 @@ def dwell_of(record: Record | None) -> int | None:
     return record.first_due if isinstance(record, SkuRecord) else None
 
 
+def pools_of(record: Record | None) -> int | None:
+    """The score of a SKU in `pools`, or None."""
+    return 0 if isinstance(record, SkuRecord) and record.has_pools else None
+
+
 def compare_stored(
     kind: Kind, packed: bytes | None, record: Record | None, stored: StoredKey, at_ms: int, limits: LedgerLimits
 ) -> tuple[Difference, ...]:
@@ -135,6 +140,8 @@ def index_differences(kind: Kind, record: Record | None, stored: StoredKey) -> I
             yield Difference("redis", "entry in skus", record is not None, stored.known is not None)
         if stored.dwell != dwell_of(record):
             yield Difference("redis", "entry in dwells", dwell_of(record), stored.dwell)
+        if stored.pools != pools_of(record):
+            yield Difference("redis", "entry in pools", pools_of(record), stored.pools)
     if kind == "order":
         if stored.deadline != deadline_of(record):
             yield Difference("redis", "deadline", deadline_of(record), stored.deadline)

@@ -49,6 +49,7 @@ class StoredKey(Struct, frozen=True):
     ends_in_ms: int = -1
     known: float | None = None
     dwell: float | None = None
+    pools: float | None = None
     deadline: float | None = None
     waiting: float | None = None
     held: dict[str, float | None] = field(default_factory=dict)
@@ -113,7 +114,7 @@ class RedisSide:
         return int(await self._redis.dbsize())
 
     async def members(self, index: str) -> AsyncIterator[list[tuple[str, float]]]:
-        """The entries of `deadlines`, `waiting`, `dwells`, `skus` or `held:<sku>`, in pages."""
+        """The entries of `deadlines`, `waiting`, `dwells`, `pools`, `skus` or `held:<sku>`, in pages."""
         cursor = 0
         while True:
             page: Any = await self._redis.zscan(self._prefix + index, cursor, count=_SCAN_COUNT)
@@ -187,7 +188,8 @@ def _stored(kind: Kind, values: Sequence[Any]) -> StoredKey:
     type_, packed, ends_in_ms, *scores = values
     common = (type_.decode(), packed, ends_in_ms)
     if kind == "sku":
-        return StoredKey(*common, known=_score(scores[0]), dwell=_score(scores[1]))
+        known, dwell, pools = map(_score, scores)
+        return StoredKey(*common, known=known, dwell=dwell, pools=pools)
     if kind == "order":
         pairs = zip(scores[2::2], scores[3::2], strict=True)
         held = {_text(sku): _score(score) for sku, score in pairs}

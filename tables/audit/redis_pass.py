@@ -19,6 +19,7 @@ from stocktide.tables.audit.compare import (
     dwell_of,
     holds_of,
     parked_bytes_of,
+    pools_of,
 )
 from stocktide.tables.audit.digest import Kind, Record
 from stocktide.tables.audit.fold import JournalFold
@@ -32,6 +33,7 @@ _SCORES: dict[str, Callable[[Record | None], int | None]] = {
     "deadlines": deadline_of,
     "waiting": parked_bytes_of,
     "dwells": dwell_of,
+    "pools": pools_of,
 }
 # The keys of a shard that are neither records nor hold indexes.
 _OWN_KEYS = frozenset(

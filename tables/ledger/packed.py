@@ -18,7 +18,7 @@ from msgspec import Struct, structs
 from stocktide.tables.ledger import codes
 from stocktide.tables.ledger.codes import WAREHOUSE_NUMBERS, outcome_of, state_of
 from stocktide.tables.ledger.commands import PLACED_ID_DEFAULT
-from stocktide.tables.ledger.records import LineRecord, OrderRecord, SkuRecord, ThresholdSide, pool_dues
+from stocktide.tables.ledger.records import LineRecord, OrderRecord, SkuRecord, ThresholdSide, has_pools, pool_dues
 
 # Of records and of decisions.
 FORMAT = 2
@@ -229,15 +229,17 @@ def unpack_sku(packed: Packed) -> SkuRecord:
 
 
 @_decodes
-def first_due(packed: Packed) -> int | None:
-    """`SkuRecord.first_due` of a packed SKU. Raises msgspec.MsgspecError."""
+def index_entries(packed: Packed) -> tuple[int | None, bool]:
+    """`SkuRecord.first_due` and `SkuRecord.has_pools` of a packed SKU. Raises msgspec.MsgspecError."""
     if memoryview(packed)[0] != SKU_HEADER:
-        return _sku_1(packed).first_due
+        record = _sku_1(packed)
+        return record.first_due, record.has_pools
     named = _sku_2(packed).named
     if isinstance(named, int):
-        return None
+        return None, False
     dwells = [due for _, _, due in named.modes.values() if due]
-    return min((*dwells, *pool_dues(named.pool_times)), default=None)
+    first = min((*dwells, *pool_dues(named.pool_times)), default=None)
+    return first, has_pools(named.counters, named.pool_times)
 
 
 @_decodes

@@ -157,6 +157,17 @@ class SkuRecord(Struct, frozen=True, omit_defaults=True):
         dwells = [side.due for side in self.modes.values() if side.due]
         return min((*dwells, *pool_dues(self.pool_times)), default=None)
 
+    @property
+    def has_pools(self) -> bool:
+        """Whether it has a pool that has not ended."""
+        return has_pools(self.counters, self.pool_times)
+
+
+def has_pools(counters: dict[str, int], pool_times: dict[str, tuple[int, int]]) -> bool:
+    """Whether one of the pools has not ended."""
+    is_filled = any(units and name.startswith("reserved#") for name, units in counters.items())
+    return is_filled or any(begins >= 0 for begins, _ in pool_times.values())
+
 
 def pool_dues(pool_times: dict[str, tuple[int, int]]) -> list[int]:
     """When pools open or end, ms."""

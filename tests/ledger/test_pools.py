@@ -7,7 +7,7 @@ import pytest
 from stocktide.streams.contract.events import StockReleased, StockReserved
 from stocktide.tables.ledger.client import LedgerLimits
 from tests.ledger.ledgers import ON_VALKEY
-from tests.ledger.shop_client import RedisShopClient, ShopClient, time_at
+from tests.ledger.shop_client import OPENING_MS, RedisShopClient, ShopClient, time_at
 
 
 async def test_rule_37_units_in_a_pool_are_not_available(shop: ShopClient) -> None:
@@ -441,3 +441,21 @@ async def test_an_order_draws_from_the_pool_that_it_names_before_those_of_its_ch
     await shop.set_aside("sale", 2)
     await shop.place("o1", {"A": 3}, purpose="sale")
     assert shop.line("o1", "A").pools == {"sale@SH1": 2, "vip@SH1": 1}
+
+
+@ON_VALKEY
+async def test_the_index_of_pools_holds_the_skus_that_have_one(shop: RedisShopClient) -> None:
+    await shop.receive_all({"A": 10, "B": 10, "C": 10})
+    await shop.set_aside_for("vip", 4, ends=60)
+    await shop.submit(shop.pool_command(StockReserved, "vip", {"B": 2}))
+    assert set(await shop.index("pools")) == {b"A", b"B"}
+    await shop.place("o1", {"A": 4, "B": 2}, purpose="vip", hold_seconds=600)
+    assert set(await shop.index("pools")) == {b"A"}, "a pool that is drawn still has its end"
+    found = (await shop.ledger.read_pools("", 10)).value
+    assert [(row.sku, row.pools) for row in found.rows] == [("A", {"vip@SH1": (0, 0, OPENING_MS + 60_000)})]
+    await shop.tick_after(seconds=60)
+    assert await shop.index("pools") == {}
+    await shop.cancel("o1")
+    assert set(await shop.index("pools")) == {b"B"}
+    found = (await shop.ledger.read_pools("B", 10, passed=True)).value
+    assert (found.rows, found.more) == ((), False)

@@ -5,7 +5,7 @@
 --          are those whose hold index is searched for the order
 -- ARGV[2]  '1': also search the hold indexes of the SKUs in the order's own record
 -- returns  {batch, token, the server's time in ms, {type, value or '', ms to live or -1, …}, …}; then for a
---          sku: its score in `skus` or false, its score in `dwells` or false
+--          sku: its scores in `skus`, `dwells` and `pools`, each or false
 --          order: its score in `deadlines` or false, its score in `waiting` or false, then sku, its score in
 --          `held:<sku>` or false, …
 -- error    UNBLESSED: no takeover blessed this server
@@ -44,7 +44,9 @@ end
 local function read(kind, name, skus)
   local found = stored(prefix .. (kind == 'registry' and kind or kind .. ':' .. name))
   if kind == 'sku' then
-    found[4], found[5] = redis.call('ZSCORE', prefix .. 'skus', name), redis.call('ZSCORE', prefix .. 'dwells', name)
+    for i, index in ipairs({'skus', 'dwells', 'pools'}) do
+      found[3 + i] = redis.call('ZSCORE', prefix .. index, name)
+    end
   elseif kind == 'order' then
     local seen = {}
     found[4] = redis.call('ZSCORE', prefix .. 'deadlines', name)

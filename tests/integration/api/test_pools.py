@@ -77,3 +77,20 @@ async def test_a_campaign_sells_from_its_pool_only(shop: ApiTestClient) -> None:
         await feed.until(sku, quantity=0)
     wrong = await shop.put(f"/v1/policies/{channel}", {"purposes": ["a b"]})
     assert (wrong.status, wrong.body["errors"][0]["path"]) == (422, "purposes[0]")
+
+
+async def test_pools_are_listed_by_page(shop: ApiTestClient) -> None:
+    sku, purpose = await shop.receive_new(10), unique_name("purpose")
+    ends = (datetime.now(UTC) + timedelta(hours=1)).isoformat()
+    await shop.move(pool_movement("reserved", sku, 4, purpose=purpose, until=ends))
+    await shop.move(pool_movement("reserved", sku, 1, purpose=f"{purpose}-b"))
+    page = await shop.get(f"/v1/pools?purpose={purpose}")
+    assert page.status == 200 and page.body["next"] is None
+    (pool,) = page.body["items"]
+    assert (pool["sku"], pool["warehouse"], pool["quantity"], pool["from"]) == (sku, "SH1", 4, None)
+    assert pool["until"].startswith(ends[:19])
+    first = await shop.get(f"/v1/pools?sku={sku}&limit=1")
+    second = await shop.get(f"/v1/pools?sku={sku}&limit=1&cursor={first.body['next']}")
+    assert [each["purpose"] for each in (*first.body["items"], *second.body["items"])] == [purpose, f"{purpose}-b"]
+    wrong = await shop.get("/v1/pools?cursor=nothing")
+    assert (wrong.status, wrong.body["errors"][0]["path"]) == (422, "cursor")

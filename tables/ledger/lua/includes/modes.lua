@@ -77,7 +77,7 @@ local function note_dwells(sku)
   end
   local due = first
   if sku.pool_times then due = sku_record.earlier(due, sku_record.pool_due(sku)) end
-  if due or sku.waits or sku.reindexed then dwells_due[sku.name] = due end
+  if due or sku.waits or sku.pools_changed then dwells_due[sku.name] = due end
   sku.waits = first
 end
 

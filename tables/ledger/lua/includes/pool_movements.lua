@@ -51,7 +51,7 @@ local function apply(command, cause, sku_name, units, outcome)
     pools.give_times(sku, command.purpose .. '@' .. warehouse, command.from_at, command.until_at)
   end
   modes.finish(sku, cause)
-  if sku.reindexed then modes.note_dwells(sku) end
+  modes.note_dwells(sku)
   return movement_steps.line_result(sku, sku_name, units, outcome, warehouse, was, damaged)
 end
 

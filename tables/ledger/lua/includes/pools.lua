@@ -62,6 +62,7 @@ end
 local function change(sku, purpose, warehouse, units)
   local numbers, at = sku.numbers, sku.places.at[warehouse]
   skus.change(sku, kind_of(purpose), warehouse, units)
+  sku.pools_changed = true
   local pooled = numbers.pooled or {}
   local sum = (pooled[at] or 0) + units
   pooled[at] = sum ~= 0 and sum or nil
@@ -73,7 +74,7 @@ end
 local function set_times(sku, name, times)
   sku.pool_times, sku.new_pool_times = sku.pool_times or {}, sku.new_pool_times or {}
   sku.pool_times[name], sku.new_pool_times[name] = times, times or {0, 0}
-  sku.named_changed, sku.reindexed = true, true
+  sku.named_changed, sku.pools_changed = true, true
   if next(sku.pool_times) == nil then sku.pool_times = nil end
 end
 

@@ -39,7 +39,8 @@ local function apply_patch(sku, channels, patch)
   if sku.pool_times and next(sku.pool_times) == nil then sku.pool_times = nil end
 end
 
--- Apply patches (tables/ledger/records.py, SkuPatch) to a stored SKU, and update the index of dwells from the result.
+-- Apply patches (tables/ledger/records.py, SkuPatch) to a stored SKU, and update the indexes of dwells and pools from
+-- the result.
 local function rewrite_patched(prefix, sku_name, patches)
   local stored = redis.call('GET', prefix .. 'sku:' .. sku_name)
   local sku = stored and sku_record.read(sku_name, stored) or sku_record.new(sku_name)
@@ -53,6 +54,11 @@ local function rewrite_patched(prefix, sku_name, patches)
     redis.call('ZADD', prefix .. 'dwells', string.format('%.0f', due), sku_name)
   else
     redis.call('ZREM', prefix .. 'dwells', sku_name)
+  end
+  if sku_record.has_pools(sku) then
+    redis.call('ZADD', prefix .. 'pools', 0, sku_name)
+  else
+    redis.call('ZREM', prefix .. 'pools', sku_name)
   end
 end
 

@@ -216,6 +216,17 @@ function sku_record.pack(sku)
     .. marks
 end
 
+-- Whether the SKU has a pool that has not ended: then it is in the index `pools`.
+function sku_record.has_pools(sku)
+  for name in pairs(sku.counters or {}) do
+    if string.sub(name, 1, 9) == 'reserved#' then return true end
+  end
+  for _, times in pairs(sku.pool_times or {}) do
+    if times[1] >= 0 then return true end
+  end
+  return false
+end
+
 -- The earlier of two times, each of which may be nil or false.
 function sku_record.earlier(a, b) return a and b and math.min(a, b) or a or b end
 
