@@ -18,6 +18,7 @@ from stocktide.loadtest.oracle.history import InputTransport
 CHANNELS = ("tmall", "jd", "pinduoduo", "own-shop")
 WAREHOUSES = ("SH1", "BJ1", "GZ1")
 PURPOSES = ("vip", "double-11")
+FLASH = "flash"
 SKUS = tuple(f"S{number:03}" for number in range(120))
 # Half of all lines are of these: they sell out repeatedly.
 HOT = SKUS[:6]
@@ -110,7 +111,7 @@ def _body(rng: random.Random, number: int) -> Event:
     if rng.random() < 0.2:
         body["region"] = rng.choice(("310000", "100000", "510000"))
     if rng.random() < 0.08:
-        body["purpose"] = rng.choice(PURPOSES)
+        body["purpose"] = rng.choice((*PURPOSES, FLASH))
     if number > 8 and rng.random() < 0.05:
         body["supersedes"] = f"o{number - rng.randint(1, 8)}"
     if rng.random() < 0.005:
@@ -271,7 +272,10 @@ def _transferred(rng: random.Random, warehouse: str) -> Event:
 
 
 def _reserved(rng: random.Random, warehouse: str) -> Event:
-    return {"purpose": rng.choice(PURPOSES), "lines": _lines(rng, 2, 6)}
+    purpose = rng.choice((*PURPOSES, FLASH))
+    # Filled in when the step is sent; a pool for FLASH always ends.
+    times = {"ends_in_ms": rng.randint(500, 6_000)} if purpose == FLASH else {}
+    return {"purpose": purpose, "lines": _lines(rng, 2, 6), **times}
 
 
 def _released(rng: random.Random, warehouse: str) -> Event:
@@ -306,7 +310,7 @@ _POLICIES: tuple[dict[str, Any], ...] = (
     {"warehouses": ["SH1", "BJ1"]},
     {"publish_interval_ms": 0},
     {"purposes": ["double-11"]},
-    {"purposes": ["double-11", "vip"], "pool_only": True},
+    {"purposes": ["double-11", FLASH], "pool_only": True},
 )
 
 
