@@ -109,7 +109,7 @@ def _decide_line(state: ModelState, command: Place, line: ModelLine) -> DecidedL
     if sku is None:
         return Outcome.UNKNOWN_SKU
     policy = effective_policy(state, command.channel, sku)
-    named = (command.purpose,) if command.purpose else ()
+    named = (command.purpose,) if command.purpose and "@" not in command.purpose else ()
     pools = pool_draws(sku, policy, tuple(dict.fromkeys((*named, *policy.purposes))), line.quantity)
     rest = line.quantity - sum(pools.values())
     shelf = _decide_rest(state, command, sku, policy, rest) if rest else {}

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from stocktide.ops.explain.describe import describe_change
 from stocktide.streams.contract.events import StockReleased, StockReserved
+from stocktide.tables.history.sku_history import changes_of
 from stocktide.tables.ledger.client import LedgerLimits
 from tests.ledger.ledgers import ON_VALKEY
 from tests.ledger.shop_client import OPENING_MS, RedisShopClient, ShopClient, time_at
@@ -459,3 +461,27 @@ async def test_the_index_of_pools_holds_the_skus_that_have_one(shop: RedisShopCl
     assert set(await shop.index("pools")) == {b"B"}
     found = (await shop.ledger.read_pools("B", 10, passed=True)).value
     assert (found.rows, found.more) == ((), False)
+
+
+async def test_a_purpose_with_an_at_sign_never_reaches_the_pool_of_another_warehouse(shop: ShopClient) -> None:
+    await shop.receive_at(X=5)
+    await shop.receive("A", 5, at="SH1@X")
+    await shop.set_aside("sale", 5, at="X")
+    await shop.set_aside("vip", 5, at="SH1@X")
+    assert (await shop.place("o1", {"A": 1}, purpose="vip@SH1")).outcome == "insufficient_stock"
+    assert (await shop.place("o2", {"A": 1}, purpose="vip")).outcome == "reserved"
+    assert shop.line("o2", "A").pools == {"vip@SH1@X": 1}
+    await shop.cancel("o2")
+    assert shop.stock("A").pools() == {"sale@X": 5, "vip@SH1@X": 5}
+
+
+@ON_VALKEY
+async def test_the_end_of_a_pool_is_described(shop: RedisShopClient) -> None:
+    await shop.receive("A", 10)
+    await shop.set_aside_for("vip", 4, begins=30, ends=60)
+    await shop.tick_after(seconds=30)
+    (opened,) = changes_of(shop.driver.decisions[-1], "A")
+    await shop.tick_after(seconds=30)
+    (ended,) = changes_of(shop.driver.decisions[-1], "A")
+    assert describe_change(opened) == "a pool opened, or ended empty"
+    assert describe_change(ended) == "pool vip ended: 4 back on the shelf at SH1"

@@ -28,12 +28,12 @@ local function parts_of(sku, policy, purposes, units)
   return parts, units - left
 end
 
--- The purposes from which a line draws: its order's, then those of its channel.
+-- The purposes from which a line draws: its order's, then those of its channel. No pool has a purpose with an `@`.
 local function purposes_of(command, policy)
-  local purposes, is_in = {command.purpose}, {}
-  if command.purpose then is_in[command.purpose] = true end
+  local named, purposes = command.purpose, {}
+  if named and not string.find(named, '@', 1, true) then purposes[1] = named end
   for _, purpose in ipairs(policy.purposes or NONE) do
-    if not is_in[purpose] then purposes[#purposes + 1] = purpose end
+    if purpose ~= named then purposes[#purposes + 1] = purpose end
   end
   return purposes
 end
