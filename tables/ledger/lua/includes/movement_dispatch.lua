@@ -63,7 +63,7 @@ local function apply_lines(command, movement, result)
   local lines, names, cause = record.lines or {}, {}, {command.kind, command.id, command.warehouse}
   local first = #lines + 1
   for i = first, #command.lines do names[#names + 1] = command.lines[i][1] end
-  if #names > batch.limits.lines_per_step then
+  if #names > batch.limits.lines_per_step and not command.purpose then
     names = prefetch.names_within('sku:', names, batch.limits.step_bytes_max)
   end
   local last = first + #names - 1

@@ -25,14 +25,14 @@ end
 
 -- -> a refusal and its path, or nil
 local function refusal(command)
-  local names = {}
+  local names, limits = {}, batch.limits
   for i, line in ipairs(command.lines) do names[i] = line[1] end
-  if #prefetch.names_within('sku:', names, batch.limits.step_bytes_max) < #names then
+  if #names > limits.lines_per_step and #prefetch.names_within('sku:', names, limits.step_bytes_max) < #names then
     return O.TOO_LARGE, 'the records of its SKUs are too large for one step: divide it'
   end
   prefetch.skus_named(names)
-  for _, name in ipairs(names) do
-    local sku = skus.get(name)
+  for i = 1, #names do
+    local sku = skus.get(names[i])
     if sku and sku.pool_times then pool_times.settle(sku) end
   end
   if command.until_at and command.until_at <= batch.now then return O.POOL_ENDED, 'until' end
@@ -51,7 +51,7 @@ local function apply(command, cause, sku_name, units, outcome)
     pools.give_times(sku, command.purpose .. '@' .. warehouse, command.from_at, command.until_at)
   end
   modes.finish(sku, cause)
-  modes.note_dwells(sku)
+  if sku.new_pool_times then modes.note_dwells(sku) end
   return movement_steps.line_result(sku, sku_name, units, outcome, warehouse, was, damaged)
 end
 

@@ -13,13 +13,16 @@ local function is_due(times)
   return times[1] == 0 and times[2] > 0 and batch.now >= times[2]
 end
 
--- Open and end the pools of a SKU that are due. -> whether there were any
+-- Open and end the pools that are due, of a SKU whose pools have times. -> whether there were any
 local function settle(sku)
-  local names = {}
-  for name, times in pairs(sku.pool_times or {}) do
-    if is_due(times) then names[#names + 1] = name end
+  local names
+  for name, times in pairs(sku.pool_times) do
+    if is_due(times) then
+      names = names or {}
+      names[#names + 1] = name
+    end
   end
-  if #names == 0 or left == 0 then return false end
+  if not names or left == 0 then return false end
   table.sort(names)
   skus.begin(sku)
   for i = 1, math.min(#names, left) do

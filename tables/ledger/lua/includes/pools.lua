@@ -11,6 +11,7 @@ local skus = require('skus')
 
 local POOLS_MAX = 256 -- of one SKU, over all purposes and warehouses: each order of the SKU reads them
 local ENDED = -1
+local NONE = {}
 local ENDED_KEPT_MS = 90 * 24 * 3600000 -- after its end: until then orders may give back units of a pool
 
 local function kind_of(purpose) return 'reserved#' .. purpose end
@@ -30,6 +31,8 @@ local function open_units(sku, purpose, warehouse)
   return times and times[1] ~= 0 and 0 or units_of(sku, purpose, warehouse)
 end
 
+local function has_more(a, b) return a.units > b.units or (a.units == b.units and a.at < b.at) end
+
 -- The warehouses whose pools for `purposes` a channel may draw from, most units first: a list {at, warehouse, units}.
 -- Units that are in a pool but not in the building cannot be drawn.
 local function sources_of(sku, policy, purposes)
@@ -42,19 +45,23 @@ local function sources_of(sku, policy, purposes)
     end
     if units > 0 then list[#list + 1] = {at = at, warehouse = warehouse, units = units} end
   end
-  table.sort(list, function(a, b) return a.units > b.units or (a.units == b.units and a.at < b.at) end)
+  if #list > 1 then table.sort(list, has_more) end
   return list
 end
 
 -- Whether a SKU may have this pool.
 local function has_room_for(sku, name)
-  local names, count = {}, 0
-  for counter in pairs(sku.counters or {}) do
-    if string.sub(counter, 1, 9) == 'reserved#' then names[string.sub(counter, 10)] = true end
+  local counters, count = sku.counters or NONE, 0
+  if counters['reserved#' .. name] then return true end
+  for counter in pairs(counters) do
+    if string.byte(counter) == 114 and string.sub(counter, 1, 9) == 'reserved#' then count = count + 1 end
   end
-  for other in pairs(sku.pool_times or {}) do names[other] = names[other] or not has_ended(sku, other) or nil end
-  if names[name] then return true end
-  for _ in pairs(names) do count = count + 1 end
+  for other, times in pairs(sku.pool_times or NONE) do
+    if times[1] ~= ENDED and not counters['reserved#' .. other] then
+      if other == name then return true end
+      count = count + 1
+    end
+  end
   return count < POOLS_MAX
 end
 

@@ -26,11 +26,17 @@ local function sum_of(totals)
   return totals[1 + WAREHOUSE.on_hand] - totals[1 + WAREHOUSE.committed] - totals[1 + WAREHOUSE.locked]
 end
 
+-- The warehouse of a pool by the name of its counter, false of any other counter; cached: SKUs share the names.
+local warehouse_of = setmetatable({}, {__index = function(known, counter)
+  local warehouse = string.match(counter, '^reserved#[^@]*@(.*)$') or false
+  known[counter] = warehouse
+  return warehouse
+end})
+
 -- The index of the first number of a pool's warehouse, given the name of any counter; nil if it is no pool's.
 function sku_record.pool_place(sku, counter)
-  if string.byte(counter) ~= 114 then return nil end -- `r`: most counters are others
-  local warehouse = string.match(counter, '^reserved#[^@]*@(.*)$')
-  return warehouse and sku.places.at[warehouse]
+  local warehouse = warehouse_of[counter]
+  return warehouse and sku.places.at[warehouse] or nil
 end
 
 -- Take the units in pools out of `sum`.
