@@ -38,6 +38,9 @@ _WRONG_AT: dict[str, str] = {
     Outcome.ALREADY_VOIDED: "the movement has been voided before",
     Outcome.ALREADY_COUNTED: "a count that was applied since holds its effect",
     Outcome.MORE_THAN_SHIPPED: "more comes back than was shipped or is still to be shipped",
+    Outcome.MORE_THAN_AVAILABLE: "more is to be set aside than is available in this warehouse",
+    Outcome.MORE_THAN_RESERVED: "more is to be released than the pool holds",
+    Outcome.POOL_ENDED: "the pool would have ended already",
 }
 # `2026-11-24T19:26` of a time in RFC 3339.
 _MINUTE_LENGTH = 16
@@ -139,7 +142,8 @@ def dead_letter_of_refused(refused: RefusedEvent, at_ms: int) -> OutputRow:
     """The dead letter of an event that the ledger refused."""
     origin = refused.origin
     # If a field is invalid, the ledger's detail is its path.
-    path = refused.detail if refused.detail.startswith(("lines[", "remove[", "add[", "movement_id")) else None
+    starts = ("lines[", "remove[", "add[", "movement_id")
+    path = refused.detail if refused.detail.startswith(starts) or refused.detail == "until" else None
     detail = _WRONG_AT.get(refused.reason, f"the ledger answered {refused.reason}") if path else refused.detail
     letter = _encode(refused.reason, detail, path, origin, at_ms, origin.raw.encode())
     return _key_of(origin.raw), letter

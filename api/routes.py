@@ -18,6 +18,7 @@ from stocktide.api.handlers.health import Readiness
 from stocktide.api.handlers.history import HistoryHandler
 from stocktide.api.handlers.orders import ExtendBody, OrderHandlers
 from stocktide.api.handlers.policies import PolicyBody, PolicyHandlers
+from stocktide.api.handlers.pools import PoolHandler
 from stocktide.api.handlers.stock import StockHandlers
 from stocktide.api.metrics import ApiMetrics
 from stocktide.streams.contract import documents
@@ -34,6 +35,7 @@ class Handlers(Struct, frozen=True):
 
     orders: OrderHandlers
     stock: StockHandlers
+    pools: PoolHandler
     history: HistoryHandler
     policies: PolicyHandlers
     events: EventHandlers
@@ -151,6 +153,14 @@ def _reads(handlers: Handlers) -> tuple[Route, ...]:
             "The changes of a SKU with their causes, newest first, by page",
             answers={200: documents.StockHistory},
             query=("limit", "cursor", "since"),
+        ),
+        Route(
+            "GET",
+            "/v1/pools",
+            handlers.pools.get,
+            "Units that are set aside for a purpose, by page",
+            answers={200: documents.PoolPage},
+            query=("purpose", "warehouse", "sku", "cursor", "limit"),
         ),
         Route("GET", "/v1/channels", handlers.stock.channels, "All known channels", answers={200: documents.Channels}),
         Route(

@@ -35,6 +35,7 @@ from stocktide.api.handlers.events import EventHandlers
 from stocktide.api.handlers.history import HistoryHandler
 from stocktide.api.handlers.orders import OrderHandlers
 from stocktide.api.handlers.policies import PolicyHandlers
+from stocktide.api.handlers.pools import PoolHandler
 from stocktide.api.handlers.stock import StockHandlers
 from stocktide.api.known_channels import KnownChannels
 from stocktide.api.listen import listen
@@ -170,6 +171,7 @@ def _make_handlers(
     return Handlers(
         orders=OrderHandlers(batcher, ledger, reads),
         stock=StockHandlers(ledger, reads),
+        pools=PoolHandler(ledger, reads),
         history=HistoryHandler(
             ledger,
             reads,

@@ -39,6 +39,8 @@ MOVEMENT_TYPES = {
     "transfer": "stock.transferred",
     "void": "stock.voided",
     "expect": "stock.expected",
+    "reserve": "stock.reserved",
+    "release": "stock.released",
 }
 # A record in this state holds events that arrived before their order; to callers the order is unknown.
 PARKED = "parked"
@@ -223,8 +225,4 @@ def _warehouse_stock(units: dict[str, int]) -> WarehouseStock:
 def split_counter(name: str) -> tuple[str, str]:
     """`on_hand@SH1` → (on_hand, SH1); `reserved#vip@SH1` → (reserved, SH1); `incoming#po-9` → incoming."""
     what, _, place = name.partition("@")
-    kind, _, pool = what.partition("#")
-    if kind == "reserved" and pool:
-        # A purpose may contain an @; the warehouse follows the last one.
-        place = name.rpartition("@")[2]
-    return kind, place
+    return what.partition("#")[0], place

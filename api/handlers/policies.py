@@ -31,6 +31,8 @@ DWELL_SECONDS_MAX = 604_800
 PUBLISH_INTERVAL_MS_MAX = 60_000
 # A channel with more warehouses sells from all of them.
 WAREHOUSES_MAX = 256
+# Each offer to the channel adds up their pools.
+PURPOSES_MAX = 16
 # After this a change is answered, although SKUs are still being re-evaluated: it is already in force.
 PUBLISHED_SECONDS_MAX = 5.0
 
@@ -53,8 +55,12 @@ class PolicyBody(Struct, frozen=True, kw_only=True):
     split: bool | None = None
     warehouses: Annotated[tuple[Name, ...], Meta(min_length=1, max_length=WAREHOUSES_MAX)] | None = None
     publish_interval_ms: Annotated[int, Meta(ge=0, le=PUBLISH_INTERVAL_MS_MAX)] | None = None
+    # Pools from which orders of the channel draw without naming them; and whether it sells from pools alone.
+    purposes: Annotated[tuple[Name, ...], Meta(max_length=PURPOSES_MAX)] | None = None
+    pool_only: bool | None = None
 
 
+_POOL_FIELDS = ("purposes", "pool_only")
 _POLICY_BODY = msgspec.json.Decoder(PolicyBody)
 
 
@@ -63,12 +69,19 @@ def validate_policy(body: PolicyBody) -> dict[str, Any] | Malformed:
     safety, resume = body.safety_threshold, body.resume_threshold
     if safety is not None and resume is not None and resume <= safety:
         return Malformed("invalid_field", f"must be above safety_threshold, {safety}", "resume_threshold")
+    purposes = body.purposes or ()
+    for index, purpose in enumerate(purposes):
+        if "@" in purpose or purpose in purposes[:index]:
+            return Malformed(
+                "invalid_field", "the purpose of a pool has no `@`, and is named once", f"purposes[{index}]"
+            )
     return {name: value for name, value in msgspec.structs.asdict(body).items() if value is not None}
 
 
 def effective_view(effective: Mapping[str, Any], publish_interval_ms: int) -> dict[str, Any]:
-    """The effective policy with every field of the contract in its order; the ledger omits null fields."""
-    return {
+    """The effective policy with every field of the contract in its order; the ledger omits null fields. Those about
+    pools are shown where they are set."""
+    view = {
         "share": float(effective.get("share", 1)),
         "buffer": effective.get("buffer", 0),
         "max_listed": effective.get("max_listed"),
@@ -83,6 +96,7 @@ def effective_view(effective: Mapping[str, Any], publish_interval_ms: int) -> di
         "warehouses": effective.get("warehouses"),
         "publish_interval_ms": effective.get("publish_interval_ms", publish_interval_ms),
     }
+    return view | {name: effective[name] for name in _POOL_FIELDS if effective.get(name)}
 
 
 class PolicyHandlers:
@@ -143,7 +157,7 @@ class PolicyHandlers:
         own, effective = await self._reads.settled(lambda: self._ledger.read_policy(channel, sku))
         shown = effective_view(effective, self._publish_interval_ms)
         # In the order of the contract, not of Lua.
-        ordered = None if own is None else {name: own[name] for name in shown if name in own}
+        ordered = None if own is None else {name: own[name] for name in (*shown, *_POOL_FIELDS) if name in own}
         return problems.json_response(PolicyAnswer(channel, sku, ordered, shown))
 
 

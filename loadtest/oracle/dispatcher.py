@@ -13,7 +13,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import msgspec
-from msgspec import Struct
+from msgspec import Struct, field
 
 from stocktide.loadtest.oracle.history import (
     HistoryRecord,
@@ -72,6 +72,8 @@ class SentEvent(Struct, frozen=True):
     expected_id: str | None = None
     movement_id: str | None = None
     policy: dict[str, Any] | None = None
+    from_: str | None = field(default=None, name="from")
+    until: str | None = None
 
 
 def sum_lines(lines: tuple[SentLine, ...]) -> tuple[tuple[str, int], ...]:
@@ -105,7 +107,8 @@ def hash_body(kind: str, event: SentEvent) -> int:
     if kind.startswith("order."):
         return hash(kind)
     when = time_ms(event.occurred_at) if kind == "stock.counted" else None
-    what = (event.reason, event.to_warehouse, event.expected_id, event.movement_id, when)
+    times = (time_ms(event.from_), time_ms(event.until))
+    what = (event.reason, event.to_warehouse, event.expected_id, event.movement_id, event.purpose, *times, when)
     return hash((kind, what, *sorted(sum_lines(event.lines))))
 
 

@@ -9,7 +9,10 @@ from collections import Counter
 from collections.abc import Mapping
 
 from stocktide.loadtest.client.contract import StockView
+from stocktide.loadtest.oracle.dispatcher import PendingRequest
+from stocktide.loadtest.oracle.movements import MovementTracker
 from stocktide.loadtest.oracle.orders import KnownOrder, OrderObservation, OrderTracker
+from stocktide.loadtest.oracle.pools import PoolBounds
 from stocktide.loadtest.oracle.stocks import StockTracker
 from stocktide.loadtest.oracle.verdict import Checker
 
@@ -61,7 +64,7 @@ class HoldEndedTwice(Checker):
 
 
 class HoldLeaked(Checker):
-    """Promise 4: units are held for no order, or promised and not held.
+    """Promise 4: units are held for no order, or promised and not held, or in a pool that has ended.
 
     At rest `locked` of each SKU and warehouse is the sum over open unpaid orders, `committed` that over paid ones,
     `preordered` and `short` what is promised beyond the units on hand; and no hold outlives its deadline.
@@ -70,10 +73,14 @@ class HoldLeaked(Checker):
     name = "hold_leaked"
     promise = 4
 
-    def __init__(self, tracker: OrderTracker, stocks: StockTracker) -> None:
+    def __init__(self, tracker: OrderTracker, stocks: StockTracker, movements: MovementTracker) -> None:
         super().__init__()
         self._tracker = tracker
         self._stocks = stocks
+        self._pools = PoolBounds(movements)
+
+    def on_request(self, request: PendingRequest) -> None:
+        self._pools.on_request(request)
 
     def end(self) -> None:
         """Sum over all orders, and compare."""
@@ -87,6 +94,7 @@ class HoldLeaked(Checker):
                 over = (self.quiesced_at - due) / 1000
                 what = f"order {known.order_id} is still reserved {over:.0f} s after its hold was over"
                 self.found(what, self.quiesced_at, order_id=known.order_id)
+        pools = self._pools.units_max(self.quiesced_at)
         for sku, read in self._stocks.final.items():
             self.looked["SKUs at rest"] += 1
             if read.stock is None:
@@ -97,6 +105,15 @@ class HoldLeaked(Checker):
                 place = f" at {where}" if where else ""
                 what = f"{counter} of {sku}{place} is {counted}, and all orders together hold {held}"
                 self.found(what, read.at, sku=sku, warehouse=where or None)
+            if not self._stocks.existed_before_run(sku):
+                self._check_pools(read.stock, read.at, pools)
+
+    def _check_pools(self, stock: StockView, at: int, pools: dict[tuple[str, str], int | None]) -> None:
+        for where, shelf in stock.warehouses.items():
+            most = pools.get((stock.sku, where), 0)
+            if most is not None and shelf.reserved > most:
+                what = f"{shelf.reserved} {stock.sku} of {where} are in pools, where at most {most} can be"
+                self.found(what, at, sku=stock.sku, warehouse=where)
 
 
 class HeldUnits:

@@ -56,7 +56,7 @@ class CheckerSet:
             self.checkers += (
                 AnswerLost(orders),
                 CountedTwice(orders, movements, stocks, park_ms),
-                HoldLeaked(orders, stocks),
+                HoldLeaked(orders, stocks, movements),
                 ChannelNotConverged(channels),
                 LogDoesNotExplain(orders, movements, stocks),
                 InputUnaccounted(orders, movements, park_ms),

@@ -189,6 +189,25 @@ class ChannelPage(_Document, frozen=True):
     next: str | None
 
 
+class Pool(_Document, frozen=True):
+    """Units of a SKU that a warehouse has set aside for a purpose. `from` is null once orders may draw from it, `until`
+    if it has no end."""
+
+    purpose: str
+    warehouse: str
+    sku: str
+    quantity: int
+    from_: str | None = msgspec.field(name="from")
+    until: str | None
+
+
+class PoolPage(_Document, frozen=True):
+    """A page of pools by SKU; `next` is the cursor of the page after it."""
+
+    items: list[Pool]
+    next: str | None
+
+
 class Channels(_Document, frozen=True):
     """The known channels, in the order in which they became known."""
 

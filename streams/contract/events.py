@@ -14,7 +14,7 @@ from datetime import datetime
 from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
-from msgspec import Meta, Struct
+from msgspec import Meta, Struct, field
 
 from stocktide.streams.contract.times import explain_time
 
@@ -250,8 +250,27 @@ class StockExpected(_Movement, frozen=True, kw_only=True, tag="stock.expected"):
     eta: Time | None = None
 
 
+class _PoolMovement(_Movement, frozen=True, kw_only=True):
+    # A counter's name is `reserved#<purpose>@<warehouse>`: a purpose has no `@`.
+    purpose: Name
+    lines: Lines[OrderLine]
+
+
+class StockReserved(_PoolMovement, frozen=True, kw_only=True, tag="stock.reserved"):
+    """Units are set aside for a purpose: they go from the shelf into a pool, which is usable from `from` and ends at
+    `until`."""
+
+    from_: Time | None = field(default=None, name="from")
+    until: Time | None = None
+
+
+class StockReleased(_PoolMovement, frozen=True, kw_only=True, tag="stock.released"):
+    """Units go from a pool back to the shelf."""
+
+
 OrderEvent = OrderPlaced | OrderPaid | OrderCancelled | OrderChanged | OrderExtended | OrderShipped | OrderReturned
-Movement = StockReceived | StockAdjusted | StockCounted | StockTransferred | StockVoided | StockExpected
+StockEvent = StockReceived | StockAdjusted | StockCounted | StockTransferred | StockVoided | StockExpected
+Movement = StockEvent | StockReserved | StockReleased
 Event = OrderEvent | Movement
 
 
@@ -326,6 +345,8 @@ def _check_beyond_types(message: _T, raw: bytes) -> _T | Malformed:
         wrong = Malformed("missing_field", "`eta` is required", "eta")
     elif isinstance(message, StockTransferred) and message.to_warehouse == message.warehouse:
         wrong = Malformed("invalid_field", "a transfer goes to another warehouse", "to_warehouse")
+    elif isinstance(message, StockReserved | StockReleased):
+        wrong = _wrong_in_pool(message)
     else:
         wrong = None
     return message if wrong is None else wrong
@@ -361,6 +382,14 @@ def _counted_twice(count: StockCounted) -> Malformed | None:
         if line.sku in seen:
             return Malformed("invalid_field", f"{line.sku} is counted twice", f"lines[{index}].sku")
         seen.add(line.sku)
+    return None
+
+
+def _wrong_in_pool(movement: StockReserved | StockReleased) -> Malformed | None:
+    if "@" in movement.purpose:
+        return Malformed("invalid_field", "the purpose of a pool has no `@`", "purpose")
+    if isinstance(movement, StockReserved) and movement.from_ and movement.until and movement.from_ >= movement.until:
+        return Malformed("invalid_field", "a pool ends after it begins", "until")
     return None
 
 

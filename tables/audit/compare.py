@@ -85,8 +85,12 @@ def fill_of(record: Record | None) -> int | None:
 
 def dwell_of(record: Record | None) -> int | None:
     """The score of a SKU in `dwells`, or None."""
-    modes = record.modes.values() if isinstance(record, SkuRecord) else ()
-    return min((mode.due for mode in modes if mode.due), default=None)
+    return record.first_due if isinstance(record, SkuRecord) else None
+
+
+def pools_of(record: Record | None) -> int | None:
+    """The score of a SKU in `pools`, or None."""
+    return 0 if isinstance(record, SkuRecord) and record.has_pools else None
 
 
 def announcement_entries(record: Record | None) -> tuple[int | None, int | None, int | None]:
@@ -160,6 +164,8 @@ def index_differences(kind: Kind, record: Record | None, stored: StoredKey) -> I
             yield Difference("redis", "entry in dwells", dwell_of(record), stored.dwell)
         if stored.fill != fill_of(record):
             yield Difference("redis", "entry in fills", fill_of(record), stored.fill)
+        if stored.pools != pools_of(record):
+            yield Difference("redis", "entry in pools", pools_of(record), stored.pools)
     if kind == "movement":
         wanted = announcement_entries(record)
         is_listed = any(each is not None for each in stored.announced)

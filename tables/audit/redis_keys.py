@@ -49,6 +49,7 @@ class StoredKey(Struct, frozen=True):
     ends_in_ms: int = -1
     known: float | None = None
     dwell: float | None = None
+    pools: float | None = None
     deadline: float | None = None
     waiting: float | None = None
     entries: dict[str, float | None] = field(default_factory=dict)
@@ -190,7 +191,8 @@ def _stored(kind: Kind, values: Sequence[Any]) -> StoredKey:
     type_, packed, ends_in_ms, *scores = values
     common = (type_.decode(), packed, ends_in_ms)
     if kind == "sku":
-        return StoredKey(*common, known=_score(scores[0]), dwell=_score(scores[1]), fill=_score(scores[2]))
+        known, dwell, fill, pools = map(_score, scores)
+        return StoredKey(*common, known=known, dwell=dwell, fill=fill, pools=pools)
     if kind == "order":
         pairs = zip(scores[2::2], scores[3::2], strict=True)
         entries = {_text(index): _score(score) for index, score in pairs}

@@ -23,6 +23,7 @@ from stocktide.tables.audit.compare import (
     entries_of,
     fill_of,
     parked_bytes_of,
+    pools_of,
 )
 from stocktide.tables.audit.digest import Kind, Record
 from stocktide.tables.audit.fold import JournalFold
@@ -43,6 +44,7 @@ _SCORES: dict[str, Callable[[Record | None], int | None]] = {
     "dwells": dwell_of,
     "fills": fill_of,
     **{index: partial(_announced, place) for place, index in enumerate(ANNOUNCEMENT_INDEXES)},
+    "pools": pools_of,
 }
 # The keys of a shard that are neither records nor indexes of holds or queues.
 _OWN_KEYS = frozenset(

@@ -287,6 +287,7 @@ def _is_consecutive(before: int, changes: tuple[SkuChange, ...], after: int) -> 
 _SUBJECTS = {
     **dict.fromkeys(("place", "pay", "cancel", "change", "expire", "ship", "take_back"), "order_id"),
     **dict.fromkeys(("receive", "adjust", "count", "transfer", "void", "expect"), "warehouse"),
+    **dict.fromkeys(("reserve", "release"), "warehouse"),
     "set_policy": "channel",
     REPAIR: "actor",
 }

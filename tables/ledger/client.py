@@ -130,6 +130,21 @@ class ExpectedPage(Struct, frozen=True, array_like=True):
     rows: tuple[tuple[str, MovementRecord], ...]
 
 
+class PooledSku(Struct, frozen=True, array_like=True):
+    """A SKU's pools that have not ended, by `<purpose>@<warehouse>`: units, `from` and `until` in ms (0: none, or in
+    the past)."""
+
+    sku: str
+    pools: dict[str, tuple[int, int, int]]
+
+
+class PooledSkus(Struct, frozen=True, array_like=True):
+    """SKUs in order; `more`: others follow."""
+
+    rows: tuple[PooledSku, ...]
+    more: bool
+
+
 class ChannelItem(Struct, frozen=True, array_like=True):
     """What one channel may sell of one SKU, as of the SKU's `version`, last changed `at` (ms)."""
 
@@ -145,6 +160,7 @@ _SKU = msgspec.msgpack.Decoder(tuple[msgspec.Raw, tuple[Offer, ...]])
 _ITEMS = msgspec.msgpack.Decoder(tuple[ChannelItem, ...])
 _EXPECTED = msgspec.msgpack.Decoder(ExpectedPage)
 _KNOWN = msgspec.msgpack.Decoder(KnownSkus)
+_POOLS = msgspec.msgpack.Decoder(PooledSkus)
 _POLICY = msgspec.msgpack.Decoder(tuple[dict[str, Any] | tuple[()] | None, dict[str, Any]])
 _REGISTRY = msgspec.msgpack.Decoder(RegistryRecord)
 
@@ -215,6 +231,13 @@ class Ledger:
         asked = "" if overdue is None else str(overdue).lower()
         answer = await self._ask("expected", warehouse, sku, asked, cursor, min(limit, PAGE_SKUS_MAX))
         return _read(answer, _EXPECTED.decode(answer[3]))
+
+    async def read_pools(self, first: str, limit: int, passed: bool = False) -> LedgerRead[PooledSkus]:
+        """SKUs with pools from `first` on ("": all; `passed`: after it), until they have `limit` pools, or their
+        records are large."""
+        bound = f"{'(' if passed else '['}{first}"
+        answer = await self._ask("pools", bound, min(limit, PAGE_SKUS_MAX))
+        return _read(answer, _POOLS.decode(answer[3]))
 
     async def read_policy(
         self, channel: str, sku: str | None

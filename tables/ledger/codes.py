@@ -43,6 +43,9 @@ CAUSES = (
     "void",
     "change",
     "expect",
+    "reserve",
+    "release",
+    "pool_due",
 )
 # From 0, because an offer is 4 * units + mode.
 MODES = ("in_stock", "preorder", "sold_out", "suspended")

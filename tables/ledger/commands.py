@@ -149,6 +149,21 @@ class Expect(_MovementCommand, frozen=True, kw_only=True, omit_defaults=True, ta
     eta: int | None = None
 
 
+class Reserve(_MovementCommand, frozen=True, kw_only=True, omit_defaults=True, tag="reserve"):
+    """From the shelf of `warehouse` into its pool for `purpose`. Lines are summed per SKU. The pool is usable from
+    `from_at` and ends at `until_at`; without both, its times stay as they are."""
+
+    purpose: str
+    from_at: int | None = None
+    until_at: int | None = None
+
+
+class Release(_MovementCommand, frozen=True, kw_only=True, omit_defaults=True, tag="release"):
+    """From the pool for `purpose` back to the shelf of `warehouse`. Lines are summed per SKU."""
+
+    purpose: str
+
+
 class SetPolicy(_Command, frozen=True, kw_only=True, omit_defaults=True, tag="set_policy"):
     """Replace a level's policy. `policy` holds only the given fields that are not null."""
 
@@ -249,6 +264,8 @@ Command = (
     | Transfer
     | Void
     | Expect
+    | Reserve
+    | Release
     | SetPolicy
     | DeletePolicy
     | KnowChannel
@@ -409,6 +426,13 @@ def _movement_of(event: events.Movement, at: int, origin: Origin | None, receive
         case events.StockTransferred(to_warehouse=to_warehouse):
             mark = fingerprint("transfer", sorted(lines), to_warehouse)
             return Transfer(to_warehouse=to_warehouse, fingerprint=mark, **common)
+        case events.StockReserved(purpose=purpose):
+            from_at, until_at = (None if time is None else ms_of(time) for time in (event.from_, event.until))
+            mark = fingerprint("reserve", sorted(lines), purpose, from_at, until_at)
+            return Reserve(purpose=purpose, from_at=from_at, until_at=until_at, fingerprint=mark, **common)
+        case events.StockReleased(purpose=purpose):
+            mark = fingerprint("release", sorted(lines), purpose)
+            return Release(purpose=purpose, fingerprint=mark, **common)
 
 
 def _summed(

@@ -73,6 +73,10 @@ class Outcome(StrEnum):
     WITHDRAWN = "withdrawn"
     EXPECTED_SUPERSEDED = "expected_superseded"
     TOO_MANY_EXPECTED = "too_many_expected"
+    RELEASED = "released"
+    MORE_THAN_AVAILABLE = "more_than_available"
+    MORE_THAN_RESERVED = "more_than_reserved"
+    POOL_ENDED = "pool_ended"
 
 
 REFUSALS_OF_LINES = frozenset(
@@ -103,4 +107,7 @@ REFUSALS = REFUSALS_OF_LINES | {
     Outcome.TOO_LARGE,
     Outcome.TOO_MANY_CHANNELS,
     Outcome.TOO_MANY_EXPECTED,
+    Outcome.MORE_THAN_AVAILABLE,
+    Outcome.MORE_THAN_RESERVED,
+    Outcome.POOL_ENDED,
 }

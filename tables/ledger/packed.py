@@ -18,7 +18,7 @@ from msgspec import Struct, structs
 from stocktide.tables.ledger import codes
 from stocktide.tables.ledger.codes import WAREHOUSE_NUMBERS, outcome_of, state_of
 from stocktide.tables.ledger.commands import PLACED_ID_DEFAULT
-from stocktide.tables.ledger.records import LineRecord, OrderRecord, SkuRecord, ThresholdSide
+from stocktide.tables.ledger.records import LineRecord, OrderRecord, SkuRecord, ThresholdSide, has_pools, pool_dues
 
 # Of records and of decisions.
 FORMAT = 2
@@ -41,6 +41,7 @@ class _PackedLine(Struct, array_like=True, gc=False):
     reason: int | str
     warehouses: dict[str, int] = {}
     short: int = 0
+    pools: dict[str, int] = {}
 
 
 class _PackedOrder(Struct, array_like=True, gc=False):
@@ -89,6 +90,7 @@ class _NamedFields(Struct):
     modes: dict[str, tuple[int, int, int]] = {}
     policies: dict[str, dict[str, Any] | tuple[()]] = {}
     filling: int = 0
+    pool_times: dict[str, tuple[int, int]] = {}
 
 
 class _Marks(Struct):
@@ -190,6 +192,7 @@ def _line(line: _PackedLine) -> LineRecord:
         outcome_of(line.reason) or None,
         line.warehouses,
         line.short,
+        line.pools,
     )
 
 
@@ -227,17 +230,22 @@ def unpack_sku(packed: Packed) -> SkuRecord:
         more.floors,
         more.repaired,
         named.filling,
+        named.pool_times,
     )
 
 
 @_decodes
-def first_due(packed: Packed) -> int | None:
-    """When the first pending dwell of a SKU ends, ms. Raises msgspec.MsgspecError."""
+def index_entries(packed: Packed) -> tuple[int | None, bool]:
+    """`SkuRecord.first_due` and `SkuRecord.has_pools` of a packed SKU. Raises msgspec.MsgspecError."""
     if memoryview(packed)[0] != SKU_HEADER:
-        return min((side.due for side in _sku_1(packed).modes.values() if side.due), default=None)
+        record = _sku_1(packed)
+        return record.first_due, record.has_pools
     named = _sku_2(packed).named
-    modes = {} if isinstance(named, int) else named.modes
-    return min((due for _, _, due in modes.values() if due), default=None)
+    if isinstance(named, int):
+        return None, False
+    dwells = [due for _, _, due in named.modes.values() if due]
+    first = min((*dwells, *pool_dues(named.pool_times)), default=None)
+    return first, has_pools(named.counters, named.pool_times)
 
 
 @_decodes

@@ -20,7 +20,8 @@ LISTED_MS = 7 * DAY_MS
 
 
 class LineRecord(Struct, frozen=True, omit_defaults=True):
-    """A line of an order. `reserved` units are held or committed at `warehouses`, not yet shipped.
+    """A line of an order. `reserved` units are held or committed at `warehouses`, not yet shipped. Those that came from
+    pools are in `pools` too, by pool (`vip@SH1`).
 
     `quantity` = reserved + preordered + short + shipped + cancelled, unless the line was rejected, its order expired,
     or more was shipped than ordered.
@@ -37,6 +38,7 @@ class LineRecord(Struct, frozen=True, omit_defaults=True):
     reason: str | None = None
     warehouses: dict[str, int] = field(default_factory=dict)
     short: int = 0
+    pools: dict[str, int] = field(default_factory=dict)
 
 
 class OrderRecord(Struct, frozen=True, omit_defaults=True):
@@ -126,6 +128,7 @@ class MovementRecord(Struct, frozen=True, omit_defaults=True):
     detail: str | None = None
     reason: str | None = None
     to_warehouse: str | None = None
+    purpose: str | None = None
     complete: bool = False
     part: int = 0
     parts: int = 0
@@ -165,7 +168,8 @@ class ThresholdSide(Struct, frozen=True, omit_defaults=True):
 
 
 class SkuRecord(Struct, frozen=True, omit_defaults=True):
-    """One SKU: its version, its counters by name (`on_hand@SH1`), channel modes, own policies, and its counts.
+    """One SKU: its version, its counters by name (`on_hand@SH1`, `reserved#vip@SH1`), channel modes, own policies, and
+    its counts.
 
     `counted` maps a warehouse to the time of its newest applied count (ms), `floors` to the time before which an older
     release deleted movements. `history` is that release's text format of both, with the movements: the ledger converts
@@ -173,7 +177,8 @@ class SkuRecord(Struct, frozen=True, omit_defaults=True):
 
     `policies` maps a channel (or `*`) to the fields set at the level channel/sku (`()`: a level without fields).
     `repaired` is the id of the newest repair. `filling` are units that are kept for waiting orders until a later step
-    gives them out (`lua/includes/fill.lua`).
+    gives them out (`lua/includes/fill.lua`). `pool_times` maps a pool (`vip@SH1`) to its `from` and `until`, ms
+    (`lua/includes/pools.lua`).
     """
 
     version: int
@@ -187,6 +192,30 @@ class SkuRecord(Struct, frozen=True, omit_defaults=True):
     floors: dict[str, int] = field(default_factory=dict)
     repaired: str = ""
     filling: int = 0
+    pool_times: dict[str, tuple[int, int]] = field(default_factory=dict)
+
+    @property
+    def first_due(self) -> int | None:
+        """When the expiry step has to process the SKU: the first pending dwell ends, or a pool opens or ends; ms."""
+        dwells = [side.due for side in self.modes.values() if side.due]
+        return min((*dwells, *pool_dues(self.pool_times)), default=None)
+
+    @property
+    def has_pools(self) -> bool:
+        """Whether it has a pool that has not ended."""
+        return has_pools(self.counters, self.pool_times)
+
+
+def has_pools(counters: dict[str, int], pool_times: dict[str, tuple[int, int]]) -> bool:
+    """Whether one of the pools has not ended."""
+    is_filled = any(units and name.startswith("reserved#") for name, units in counters.items())
+    return is_filled or any(begins >= 0 for begins, _ in pool_times.values())
+
+
+def pool_dues(pool_times: dict[str, tuple[int, int]]) -> list[int]:
+    """When pools open or end, ms."""
+    opening = [begins for begins, _ in pool_times.values() if begins > 0]
+    return opening + [ends for begins, ends in pool_times.values() if begins == 0 and ends > 0]
 
 
 class ChannelRecord(Struct, frozen=True, omit_defaults=True):
@@ -340,7 +369,8 @@ class SkuPatch(Struct, frozen=True, array_like=True):
 
     `counters` are those that effects of the batch name (0: none); `warehouses` are the new ones, in order; `counted`
     and `floors` as in `SkuRecord` (0: none), if the batch changed them; `carried`: warehouses whose lines of `history`
-    were converted. `rest` sums all other counters by kind, under a warehouse without a name (`on_hand@`).
+    were converted. `rest` sums all other counters by kind, under a warehouse without a name (`on_hand@`). `pool_times`
+    are those that the batch changed (0, 0: none).
     """
 
     sku: str
@@ -353,11 +383,13 @@ class SkuPatch(Struct, frozen=True, array_like=True):
     floors: dict[str, int] | tuple[()]
     carried: tuple[str, ...]
     rest: dict[str, int] | tuple[()]
+    pool_times: dict[str, tuple[int, int]] | tuple[()] = ()
 
     def apply_to(self, record: SkuRecord | None, channels: tuple[str, ...]) -> SkuRecord:
         """The whole record after the batch; `record` is the one before it, or None."""
         record = record or SkuRecord(0, 0)
         counters, modes = {**record.counters, **dict(self.counters)}, dict(record.modes)
+        pool_times = {**record.pool_times, **dict(self.pool_times)}
         for sides in self.sides:
             for place in sides.channels:
                 if sides.state:
@@ -376,6 +408,7 @@ class SkuPatch(Struct, frozen=True, array_like=True):
             history="\n".join(
                 line for line in record.history.split("\n") if line.partition(" ")[0] not in self.carried
             ),
+            pool_times={name: times for name, times in pool_times.items() if any(times)},
         )
 
 

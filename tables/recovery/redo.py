@@ -17,7 +17,7 @@ from stocktide.streams.topics import DAY_MS
 from stocktide.tables.derived_rows import StoredRow
 from stocktide.tables.ledger.client import LedgerLimits
 from stocktide.tables.ledger.outcomes import Outcome
-from stocktide.tables.ledger.packed import first_due, is_filling
+from stocktide.tables.ledger.packed import index_entries, is_filling
 from stocktide.tables.ledger.queue_places import place_in_queue
 from stocktide.tables.ledger.raw_decision import decode_raw_decision, unpack_movement, unpack_order
 from stocktide.tables.ledger.records import Moved, MovementRecord, OrderRecord, SkuRecord
@@ -27,7 +27,7 @@ FINAL_STATES = frozenset({"shipped", "cancelled", "expired", "rejected"})
 
 
 class _Patch(Struct, array_like=True):
-    """`tables.ledger.records.SkuPatch` with packed fields and without `rest`."""
+    """`tables.ledger.records.SkuPatch` with packed fields."""
 
     sku: str
     version: int
@@ -38,6 +38,8 @@ class _Patch(Struct, array_like=True):
     counted: Raw
     floors: Raw
     carried: Raw
+    rest: Raw
+    pool_times: Raw = Raw(b"\x90")
 
 
 class _Patches(Struct, frozen=True, array_like=True):
@@ -96,7 +98,7 @@ class Writes:
                 until = decision.at + self._limits.movement_retention_ms
                 self._add_movement(f"{movement.warehouse}\n{movement.id}", bytes(movement.record), until)
         for sku in decision.skus:
-            self._add_sku(sku.sku, bytes(sku.record), first_due(sku.record))
+            self._add_sku(sku.sku, bytes(sku.record), *index_entries(sku.record))
         patches = _decode_patches(decision.patches)
         for patch in patches.rows:
             self._add_patch(patch, patches.channels)
@@ -125,7 +127,7 @@ class Writes:
         record = row.record
         if isinstance(record, SkuRecord):
             packed = _encode(record)
-            self._add_sku(row.key, packed, first_due(packed))
+            self._add_sku(row.key, packed, *index_entries(packed))
         elif isinstance(record, OrderRecord):
             if self._kept_until(record.state, record.ended_at) > now_ms:
                 self._add_order(row.key, _encode(record), record)
@@ -153,10 +155,11 @@ class Writes:
         names = _encode((list(kept), expiries, gone, indexed, dropped, patches, self._moves, self.at))
         return names, *kept.values(), *(entry[0] for entry in expiring.values())
 
-    def _add_sku(self, sku: str, packed: bytes, due: int | None) -> None:
+    def _add_sku(self, sku: str, packed: bytes, due: int | None, has_pools: bool) -> None:
         self._index("fills", sku, 0 if is_filling(packed) else None)
         self._put(f"sku:{sku}", packed, None)
         self._index("dwells", sku, due)
+        self._index("pools", sku, 0 if has_pools else None)
         self._index("skus", sku, 0)
         self._index("patched", sku, None)
         self._patches.pop(sku, None)

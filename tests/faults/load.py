@@ -201,6 +201,8 @@ class ScenarioRunner:
         if step.raw is not None or step.kind.startswith("policy."):
             return step.event
         event = {**step.event, "occurred_at": _time(step.late_ms)}
+        if "ends_in_ms" in event:
+            event["until"] = _time(-event.pop("ends_in_ms"))
         if step.kind == "stock.counted":
             event["lines"] = [self._counted(line, event["warehouse"]) for line in event["lines"]]
         elif step.units:

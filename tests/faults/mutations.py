@@ -258,6 +258,19 @@ MUTANTS: tuple[Mutant, ...] = (
         ),
     ),
     Mutant(
+        "pool_never_ends",
+        "A pool keeps its units beyond its end.",
+        "hold_leaked",
+        CALM,
+        (
+            Edit(
+                f"{_INCLUDES}/pool_times.lua",
+                "return times[1] == 0 and times[2] > 0 and batch.now >= times[2]",
+                "return false",
+            ),
+        ),
+    ),
+    Mutant(
         "growth_not_told",
         "A channel hears of less stock and of another mode, and updates that only tell of more are dropped.",
         "channel_not_converged",

@@ -17,6 +17,8 @@ from stocktide.loadtest.oracle.history import InputTransport
 
 CHANNELS = ("tmall", "jd", "pinduoduo", "own-shop")
 WAREHOUSES = ("SH1", "BJ1", "GZ1")
+PURPOSES = ("vip", "double-11")
+FLASH = "flash"
 SKUS = tuple(f"S{number:03}" for number in range(120))
 # Half of all lines are of these: they sell out repeatedly.
 HOT = SKUS[:6]
@@ -110,6 +112,8 @@ def _body(rng: random.Random, number: int) -> Event:
         body["allow_preorder"] = False
     if rng.random() < 0.2:
         body["region"] = rng.choice(("310000", "100000", "510000"))
+    if rng.random() < 0.08:
+        body["purpose"] = rng.choice((*PURPOSES, FLASH))
     if number > 8 and rng.random() < 0.05:
         body["supersedes"] = f"o{number - rng.randint(1, 8)}"
     if rng.random() < 0.03:
@@ -312,6 +316,17 @@ def _transferred(rng: random.Random, warehouse: str) -> Event:
     return {"to_warehouse": to, "lines": _lines(rng, 2, 8)}
 
 
+def _reserved(rng: random.Random, warehouse: str) -> Event:
+    purpose = rng.choice((*PURPOSES, FLASH))
+    # Filled in when the step is sent; a pool for FLASH always ends.
+    times = {"ends_in_ms": rng.randint(500, 6_000)} if purpose == FLASH else {}
+    return {"purpose": purpose, "lines": _lines(rng, 2, 6), **times}
+
+
+def _released(rng: random.Random, warehouse: str) -> Event:
+    return {"purpose": rng.choice(PURPOSES), "lines": _lines(rng, 1, 4)}
+
+
 def _counted(rng: random.Random, warehouse: str) -> Event:
     """The lines are differences from the stock; the quantity is filled in when the step is sent."""
     skus = sorted({_sku(rng) for _ in range(3)})
@@ -326,6 +341,8 @@ _MOVEMENTS = {
     "stock.transferred": (6, _transferred),
     "stock.counted": (8, _counted),
     "stock.expected": (6, _expected),
+    "stock.reserved": (4, _reserved),
+    "stock.released": (4, _released),
 }
 
 _POLICIES: tuple[dict[str, Any], ...] = (
@@ -338,6 +355,8 @@ _POLICIES: tuple[dict[str, Any], ...] = (
     {"primary": True, "safety_threshold": 6, "below_threshold": "suspend"},
     {"warehouses": ["SH1", "BJ1"]},
     {"publish_interval_ms": 0},
+    {"purposes": ["double-11"]},
+    {"purposes": ["double-11", FLASH], "pool_only": True},
 )
 
 

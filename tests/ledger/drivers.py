@@ -59,9 +59,22 @@ class SkuCounters:
         return sum(value for key, value in self.counters.items() if key.startswith(f"{name}@"))
 
     def free(self, warehouse: str) -> int:
+        """Units of a warehouse that are neither held nor committed, nor in a pool."""
+        return self.unheld(warehouse) - sum(self.pools(warehouse).values())
+
+    def unheld(self, warehouse: str) -> int:
         """Units of a warehouse that are neither held nor committed."""
         claimed = self.total("committed", warehouse) + self.total("locked", warehouse)
         return self.total("on_hand", warehouse) - claimed
+
+    def pools(self, warehouse: str | None = None) -> dict[str, int]:
+        """The units in each pool by its name, as `vip@SH1`, at a warehouse or at all."""
+        names = (name for name in self.counters if name.startswith("reserved#"))
+        return {
+            name.removeprefix("reserved#"): self.counters[name]
+            for name in names
+            if warehouse is None or name.partition("@")[2] == warehouse
+        }
 
     on_hand = property(lambda self: self.total("on_hand"))
     committed = property(lambda self: self.total("committed"))
@@ -70,8 +83,9 @@ class SkuCounters:
     short = property(lambda self: self.total("short"))
     incoming = property(lambda self: sum(n for name, n in self.counters.items() if name.startswith("incoming#")))
     damaged = property(lambda self: self.total("damaged"))
+    reserved = property(lambda self: sum(self.pools().values()))
     physical = property(lambda self: self.on_hand - self.committed)
-    available = property(lambda self: self.physical - self.locked - self.short)
+    available = property(lambda self: self.physical - self.locked - self.reserved - self.short)
 
 
 class ModelDriver:

@@ -14,6 +14,7 @@ from tests.ledger import model_changes, model_expected, model_orders, model_poli
 from tests.ledger.model_counts import finish_counts, take_part
 from tests.ledger.model_movements import move, return_refusal, ship, take_back
 from tests.ledger.model_policy import OfferState, current_offer
+from tests.ledger.model_pools import settle_pools
 from tests.ledger.model_queue import evaluate, next_line
 from tests.ledger.model_voids import void
 
@@ -81,6 +82,8 @@ def _decide(state: model_state.ModelState, command: commands.Command) -> tuple[O
             return void(state, command)
         case commands.Expect():
             return model_expected.expect(state, command)
+        case commands.Reserve() | commands.Release():
+            return move(state, command)
         case commands.SetPolicy() | commands.DeletePolicy():
             return _policy(state, command)
         case commands.KnowChannel():
@@ -266,7 +269,7 @@ def _evaluate_all(state: model_state.ModelState) -> None:
 
 
 def _tick(state: model_state.ModelState) -> Outcome:
-    """End every hold, wait and dwell that is over, without a bound."""
+    """End every hold, wait, pool and dwell that is over, without a bound."""
     due = model_expected.report_overdue(state)
     for order_id, order in list(state.orders.items()):
         due |= model_orders.expire_if_due(state, order)
@@ -281,5 +284,6 @@ def _tick(state: model_state.ModelState) -> Outcome:
                 state.alerts.append(("waiting_for_order", order_id))
         if order.state == "parked" and not order.parked:
             del state.orders[order_id]
+    due |= settle_pools(state, state.skus)
     _evaluate_all(state)
     return Outcome.EXPIRED if due else Outcome.NOTHING_DUE

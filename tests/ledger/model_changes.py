@@ -7,9 +7,10 @@ from copy import deepcopy
 
 from stocktide.tables.ledger.commands import Cancel, Change, Pay
 from stocktide.tables.ledger.outcomes import Outcome
-from tests.ledger.model_orders import decide_line, end_dwells, queue
+from tests.ledger.model_orders import decide_line, end_dwells, hold, open_state
+from tests.ledger.model_pools import pool_warehouse, put_back
 from tests.ledger.model_queue import evaluate, fill, next_line
-from tests.ledger.model_state import ModelLine, ModelOrder, ModelState
+from tests.ledger.model_state import ModelLine, ModelOrder, ModelSku, ModelState
 
 
 def cancel_in_part(state: ModelState, order: ModelOrder, command: Cancel) -> tuple[Outcome, bool]:
@@ -77,19 +78,9 @@ def add(state: ModelState, order: ModelOrder, wanted: list[tuple[ModelLine, int]
     if refusal is not None:
         return refusal
     order.state = order_state
-    counter = "locked" if order_state == "reserved" else "committed"
-    for (line, units), drawn in zip(wanted, found, strict=True):
-        assert not isinstance(drawn, Outcome)
-        sku = state.skus[line.sku]
-        if not drawn:
-            line.preordered += units
-            sku.add(f"preordered@{order.channel}", units)
-            queue(state, order)
-        for warehouse, count in drawn.items():
-            line.warehouses[warehouse] = line.warehouses.get(warehouse, 0) + count
-            sku.add(f"{counter}@{warehouse}", count)
-        line.state = open_state(order, line) or ""
-        evaluate(state, line.sku)
+    for (line, _), decided in zip(wanted, found, strict=True):
+        assert not isinstance(decided, Outcome)
+        hold(state, order, line, decided)
     return None
 
 
@@ -110,7 +101,7 @@ def line_of(order: ModelOrder, name: str) -> ModelLine:
 
 
 def give_back(state: ModelState, order: ModelOrder, line: ModelLine, units: int, fills: bool = True) -> None:
-    """Cancel units of a line: those that wait first, then those of the smallest hold."""
+    """Cancel units of a line: those that wait first, then those of the smallest hold, those from pools last."""
     sku, counter = state.skus[line.sku], "locked" if order.state == "reserved" else "committed"
     line.cancelled += units
     short = min(units, line.short)
@@ -121,24 +112,33 @@ def give_back(state: ModelState, order: ModelOrder, line: ModelLine, units: int,
     sku.add(f"preordered@{order.channel}", -preordered)
     line.preordered -= preordered
     units -= preordered
-    held = dict(line.warehouses)
-    for name in sorted(held, key=lambda name: (held[name], sku.warehouses.index(name))):
-        taken = min(units, held[name])
-        sku.add(f"{counter}@{name}", -taken)
-        held[name] -= taken
-        units -= taken
-    line.warehouses = {name: left for name, left in held.items() if left}
+    pooled = {name: _from_pools(line, name) for name in line.warehouses}
+    shelf = {name: held - pooled[name] for name, held in line.warehouses.items()}
+    for part in (shelf, pooled):
+        for name in sorted(part, key=lambda name: (part[name], sku.warehouses.index(name))):
+            taken = min(units, part[name])
+            sku.add(f"{counter}@{name}", -taken)
+            line.warehouses[name] -= taken
+            units -= taken
+            if part is pooled:
+                _put_back(sku, line, name, taken)
+    line.warehouses = {name: left for name, left in line.warehouses.items() if left}
     line.state = open_state(order, line) or "cancelled"
     evaluate(state, line.sku, fills=fills)
 
 
-def open_state(order: ModelOrder, line: ModelLine) -> str | None:
-    """The state of a line with units that are still to be shipped."""
-    if line.preordered:
-        return "preordered"
-    if line.warehouses or line.short:
-        return "reserved" if order.state == "reserved" else "committed"
-    return None
+def _from_pools(line: ModelLine, warehouse: str) -> int:
+    return sum(units for pool, units in line.pools.items() if pool_warehouse(pool) == warehouse)
+
+
+def _put_back(sku: ModelSku, line: ModelLine, warehouse: str, units: int) -> None:
+    """Return units of a line to its pools at a warehouse."""
+    for pool in sorted(pool for pool in line.pools if pool_warehouse(pool) == warehouse):
+        back = min(units, line.pools[pool])
+        put_back(sku, pool, back)
+        line.pools[pool] -= back
+        units -= back
+    line.pools = {pool: left for pool, left in line.pools.items() if left}
 
 
 def finish_change(order: ModelOrder) -> None:

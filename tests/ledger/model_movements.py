@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 
-from stocktide.tables.ledger.commands import Adjust, Count, Receive, Ship, TakeBack, Transfer, Void
+from stocktide.tables.ledger.commands import Adjust, Count, Receive, Release, Reserve, Ship, TakeBack, Transfer, Void
 from stocktide.tables.ledger.outcomes import Outcome
 from tests.ledger.model_expected import arrive, is_announced
 from tests.ledger.model_orders import commit
+from tests.ledger.model_pools import pool_refusal, set_aside, settle_pools, ship_from_pools
 from tests.ledger.model_queue import evaluate
 from tests.ledger.model_state import (
     COUNT_MS_MAX,
@@ -21,7 +22,7 @@ from tests.ledger.model_state import (
     ModelState,
 )
 
-AnyMovement = Receive | Adjust | Count | Transfer
+AnyMovement = Receive | Adjust | Count | Transfer | Reserve | Release
 
 
 def move(state: ModelState, command: AnyMovement) -> tuple[Outcome, bool]:
@@ -83,8 +84,16 @@ def apply_line(state: ModelState, name: str, units: int, command: AnyMovement) -
 
 
 def _refusal(state: ModelState, command: AnyMovement) -> Outcome | None:
+    if isinstance(command, Reserve | Release):
+        settle_pools(state, (name for name, _ in command.lines))
+    if isinstance(command, Reserve) and command.until_at is not None and command.until_at <= state.now:
+        return Outcome.POOL_ENDED
     for name, units in command.lines:
         sku = state.skus.get(name)
+        if isinstance(command, Reserve | Release):
+            if (why := pool_refusal(sku, units, command)) is not None:
+                return why
+            continue
         if isinstance(command, Adjust) and sku is None:
             return Outcome.UNKNOWN_SKU
         if isinstance(command, Adjust) and sku is not None and command.reason == "damages":
@@ -107,6 +116,8 @@ _TAKEN = {
     "Adjust": Outcome.ADJUSTED,
     "Count": Outcome.COUNTED,
     "Transfer": Outcome.TRANSFERRED,
+    "Reserve": Outcome.RESERVED,
+    "Release": Outcome.RELEASED,
 }
 
 
@@ -123,6 +134,9 @@ def _apply(state: ModelState, name: str, units: int, command: AnyMovement) -> Ou
     sku.appear(warehouse)
     if isinstance(command, Count):
         return _count(sku, units, command)
+    if isinstance(command, Reserve | Release):
+        set_aside(state, sku, units, command)
+        return taken
     if isinstance(command, Receive):
         fresh = change_on_hand(state, name, warehouse, units, command.at)
         arrive(state, name, units, warehouse, command.expected_id)
@@ -219,6 +233,7 @@ def _ship_line(order: ModelOrder, line: ModelLine, sku: ModelSku, units: int, wa
             line.warehouses[holder] -= taken
             if not line.warehouses[holder]:
                 del line.warehouses[holder]
+            ship_from_pools(line, holder, taken)
             units -= taken
     preordered = min(units, line.preordered)
     sku.add(f"preordered@{order.channel}", -preordered)

@@ -6,7 +6,7 @@ Rules 1 to 14, implemented from their text and not from the Lua.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from fractions import Fraction
 from typing import NamedTuple
@@ -31,6 +31,8 @@ class EffectivePolicy:
     split: bool = True
     warehouses: tuple[str, ...] | None = None
     publish_interval_ms: int = 100
+    purposes: tuple[str, ...] = ()
+    pool_only: bool = False
 
     @property
     def below(self) -> str:
@@ -82,12 +84,37 @@ def available(sku: ModelSku, policy: EffectivePolicy) -> int:
 
 def offered_quantity(sku: ModelSku, policy: EffectivePolicy) -> int:
     """Rules 6 and 1: what the channel may take from the shelf in one line."""
+    if policy.pool_only:
+        return 0
     if policy.split:
         base = available(sku, policy)
     else:
         base = min(available(sku, policy), max((sku.free(name) for name in sources(sku, policy)), default=0))
     amount = max(0, math.floor(Fraction(str(policy.share)) * (base - policy.buffer)))
     return amount if policy.max_listed is None else min(amount, policy.max_listed)
+
+
+def pool_name(purpose: str, warehouse: str) -> str:
+    """The counter of a pool."""
+    return f"reserved#{purpose}@{warehouse}"
+
+
+def in_pool(sku: ModelSku, purpose: str, warehouse: str) -> int:
+    """Units of a pool that orders may draw: it is open."""
+    times = sku.pool_times.get(f"{purpose}@{warehouse}")
+    is_open = times is None or not (times.ended or times.begins)
+    return sku.count(pool_name(purpose, warehouse)) if is_open else 0
+
+
+def drawable(sku: ModelSku, policy: EffectivePolicy, purposes: Sequence[str]) -> dict[str, int]:
+    """The units in pools that orders of a channel may draw, by warehouse, most first. What a count did not find cannot
+    be drawn."""
+    units = {
+        where: min(sum(in_pool(sku, each, where) for each in purposes), sku.unheld(where))
+        for where in sources(sku, policy)
+    }
+    # sorted() is stable: of two with as many, the one that appeared first.
+    return {where: units[where] for where in sorted(units, key=lambda where: -units[where]) if units[where] > 0}
 
 
 def remaining_preorders(sku: ModelSku, channel: str, policy: EffectivePolicy) -> int:
@@ -124,7 +151,20 @@ def evaluate(
 
 
 def current_offer(state: ModelState, channel: str, sku: ModelSku) -> OfferState:
-    """What the channel may sell of the SKU now (rules 7, 8 and 14)."""
+    """What the channel may sell of the SKU now: from the shelf, and from the pools of its policy (rule 28)."""
+    policy, shelf = effective_policy(state, channel, sku), shelf_offer(state, channel, sku)
+    places = drawable(sku, policy, policy.purposes)
+    if not places:
+        return shelf
+    if policy.split:
+        return OfferState("in_stock", shelf.quantity + sum(places.values()), 0)
+    where, units = next(iter(places.items()))
+    of_one = units + min(shelf.quantity, max(0, sku.free(where)))
+    return OfferState("in_stock", max(of_one, shelf.quantity), 0)
+
+
+def shelf_offer(state: ModelState, channel: str, sku: ModelSku) -> OfferState:
+    """What the channel may sell from the shelf (rules 7, 8 and 14)."""
     policy = effective_policy(state, channel, sku)
     side = sku.sides.get(channel, ThresholdSide(below=True))
     if not side.below:

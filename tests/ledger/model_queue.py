@@ -76,8 +76,9 @@ def next_line(state: ModelState, name: str) -> WaitingLine | None:
 
 
 def units_for(sku: ModelSku, policy: EffectivePolicy, is_short: bool) -> int:
-    """Rule 16: preorders take what is above the safety threshold; rule 49: short units take all that is there."""
-    if not any(sku.free(name) > 0 for name in sources(sku, policy)):
+    """Rule 16: preorders take what is above the safety threshold; rule 49: short units take all that is there.
+    Those of a channel that sells from pools alone take nothing from the shelf."""
+    if policy.pool_only or not any(sku.free(name) > 0 for name in sources(sku, policy)):
         return 0
     if is_short:
         return available(sku, policy) + sku.short()

@@ -34,6 +34,8 @@ class ModelLine:
     reason: str | None = None
     warehouses: dict[str, int] = field(default_factory=dict)
     short: int = 0
+    # The part of them that came from pools, by pool: `vip@SH1`.
+    pools: dict[str, int] = field(default_factory=dict)
 
     @property
     def reserved(self) -> int:
@@ -88,6 +90,15 @@ class ThresholdSide:
 
 
 @dataclass
+class PoolTimes:
+    """The times of a pool, ms: it opens at `begins` (0: it is open), and ends at `ends` (0: never)."""
+
+    begins: int
+    ends: int
+    ended: bool = False
+
+
+@dataclass
 class CountHistory:
     """What late counts need, for one SKU in one warehouse: all movements so far."""
 
@@ -107,6 +118,8 @@ class ModelSku:
     # The free units by warehouse, and the available ones, as of the last change.
     free_before: dict[str, int] = field(default_factory=dict)
     available_before: int = 0
+    # By pool: `vip@SH1`.
+    pool_times: dict[str, PoolTimes] = field(default_factory=dict)
 
     def count(self, name: str) -> int:
         return self.counters.get(name, 0)
@@ -125,6 +138,10 @@ class ModelSku:
             self.warehouses.append(warehouse)
 
     def free(self, warehouse: str) -> int:
+        """Units of a warehouse that are neither held nor committed, nor in a pool."""
+        return self.unheld(warehouse) - self.pooled(warehouse)
+
+    def unheld(self, warehouse: str) -> int:
         """Units of a warehouse that are neither held nor committed."""
         return (
             self.count(f"on_hand@{warehouse}")
@@ -148,6 +165,11 @@ class ModelSku:
         """End a change."""
         self.free_before = {name: self.free(name) for name in self.warehouses}
         self.available_before = self.available()
+
+    def pooled(self, warehouse: str) -> int:
+        """Units of a warehouse that are in pools."""
+        names = (name for name in self.counters if name.startswith("reserved#"))
+        return sum(self.counters[name] for name in names if name.partition("@")[2] == warehouse)
 
     def preordered(self) -> int:
         """Units promised beyond the shelf, over all channels."""

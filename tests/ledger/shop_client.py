@@ -162,6 +162,28 @@ class ShopClient:
     async def void(self, movement_id: str, at: str = "SH1", **fields: Any) -> CommandReply:
         return await self.submit(self._movement(events.StockVoided, at, fields, movement_id=movement_id))
 
+    async def set_aside(self, purpose: str, units: int, at: str = "SH1", **fields: Any) -> CommandReply:
+        """`stock.reserved`: units of A go into the pool for `purpose`."""
+        return await self.submit(self.pool_command(events.StockReserved, purpose, {"A": units}, at, **fields))
+
+    async def set_aside_for(
+        self, purpose: str, units: int, begins: float | None = None, ends: float | None = None, at: str = "SH1"
+    ) -> CommandReply:
+        """The same with `from` and `until`, in seconds after the opening."""
+        times = {
+            name: time_at(seconds) for name, seconds in (("from_", begins), ("until", ends)) if seconds is not None
+        }
+        return await self.set_aside(purpose, units, at, **times)
+
+    async def release(self, purpose: str, units: int, at: str = "SH1", **fields: Any) -> CommandReply:
+        """`stock.released`: units of A go from the pool back to the shelf."""
+        return await self.submit(self.pool_command(events.StockReleased, purpose, {"A": units}, at, **fields))
+
+    def pool_command(
+        self, kind: Any, purpose: str, lines: Mapping[str, int], at: str = "SH1", **fields: Any
+    ) -> Command:
+        return self._movement(kind, at, fields, purpose=purpose, lines=_lines(events.OrderLine, lines))
+
     def _movement(self, kind: Any, warehouse: str, fields: dict[str, Any], **body: Any) -> Command:
         return self._command(kind, fields.pop("occurred", None), fields, warehouse=warehouse, **body)
 

@@ -27,6 +27,7 @@ EXAMPLES = int(os.environ.get("STOCKTIDE_TEST_EXAMPLES", 50))
 SKUS = ("A", "B", "C")
 WAREHOUSES = ("SH1", "BJ1", "GZ1")
 CHANNELS = ("tmall", "jd", "main")
+PURPOSES = ("vip", "sale")
 BATCH_MAX = 5
 # Enough for an order to be placed, paid, shipped and returned among others; more finds no more per second.
 BATCHES_MIN, BATCHES_MAX = 8, 40
@@ -49,10 +50,21 @@ KINDS: tuple[tuple[type[Any], int], ...] = (
     (commands.Transfer, 3),
     (commands.Void, 4),
     (commands.Expect, 8),
+    (commands.Reserve, 8),
+    (commands.Release, 3),
     (commands.SetPolicy, 5),
     (commands.DeletePolicy, 1),
     (commands.KnowChannel, 1),
     (commands.Tick, 6),
+)
+MOVEMENTS = (
+    commands.Receive,
+    commands.Adjust,
+    commands.Count,
+    commands.Transfer,
+    commands.Reserve,
+    commands.Release,
+    commands.Expect,
 )
 _KINDS = tuple(kind for kind, weight in KINDS for _ in range(weight))
 # Most events occur when they arrive; some are late by seconds, hours or more than a count may be; and some clocks are
@@ -77,6 +89,8 @@ POLICY_FIELDS: dict[str, Sequence[Any]] = {
     "primary": (False, False, True),
     "split": (True, True, False),
     "warehouses": (("SH1",), ("BJ1", "SH1"), ("GZ1", "BJ1")),
+    "purposes": (("vip",), ("sale", "vip"), ("sale",), ()),
+    "pool_only": (False, True),
 }
 # A few whole policies to vary: single fields seldom switch a channel's mode.
 POLICIES: tuple[dict[str, Any], ...] = (
@@ -155,7 +169,7 @@ class _RunBuilder:
             return DraftCommand(kind, {"orders_max": 100})
         elif kind is commands.Void:
             draft = self._void()
-        elif kind in (commands.Receive, commands.Adjust, commands.Count, commands.Transfer, commands.Expect):
+        elif issubclass(kind, MOVEMENTS):
             draft = self._part() if kind is commands.Count and self.one((False, True)) else self.movement(kind)
         else:
             draft = self._order_event(kind)
@@ -189,6 +203,7 @@ class _RunBuilder:
             "accept": self.one(("all", "all", "partial", "sold")),
             "allow_preorder": self.one((True, True, True, False)),
             "paid": self.one((False, False, False, False, True)),
+            "purpose": self.one((None, None, *PURPOSES, "none")),
             "supersedes": self._order_id() if self.one((False, False, False, True)) else None,
         }
         return DraftCommand(commands.Place, fields)
@@ -242,14 +257,28 @@ class _RunBuilder:
             self.announced.append((fields["warehouse"], fields["id"]))
             fields["eta"] = OPENING_MS + self.elapsed_ms + self.one(_ETAS_MS)
             fields["lines"] = tuple((sku, self.one((0, units, units))) for sku, units in fields["lines"])
+        elif kind in (commands.Reserve, commands.Release):
+            fields |= {"purpose": self.one(PURPOSES), "lines": self._lines(4)}
+        if kind is commands.Reserve and self.one((False, True)):
+            fields |= self._times()
         return DraftCommand(kind, fields, self.one(_AGES_S))
+
+    def _times(self) -> dict[str, Any]:
+        """When a pool begins and ends: soon, so that both come within a run."""
+        now = OPENING_MS + self.elapsed_ms
+        from_at = self.one((None, None, now - 1_000, now + 1_000, now + 4_000))
+        until_at = self.one((None, now, *(now + after for after in (4_001, 5_000, 5_000, 20_000))))
+        if from_at is not None and until_at is not None and from_at >= until_at:
+            until_at = from_at + 1
+        return {"from_at": from_at, "until_at": until_at}
 
     def _void(self) -> DraftCommand:
         """A void of a movement, mostly a recent one that can be voided."""
         moved = [draft for draft in self.drafts if "warehouse" in draft.fields]
         fields = self._common() | {"warehouse": self.one(WAREHOUSES), "movement_id": f"x{len(self.drafts)}"}
         if moved:
-            usual = [draft for draft in moved if draft.kind not in (commands.Count, commands.Void)]
+            never = (commands.Count, commands.Void, commands.Reserve, commands.Release)
+            usual = [draft for draft in moved if draft.kind not in never]
             of = self.one(moved if self.rarely() or not usual else usual[-8:])
             fields |= {"warehouse": of.fields["warehouse"], "movement_id": of.fields["id"]}
         return DraftCommand(commands.Void, fields, self.one(_AGES_S))

@@ -22,6 +22,8 @@ from stocktide.tables.ledger.commands import (
     Pay,
     Place,
     Receive,
+    Release,
+    Reserve,
     SetPolicy,
     Tick,
 )
@@ -36,6 +38,7 @@ from tests.ledger.strategies import (
     EXAMPLES,
     POLICIES,
     POLICY_FIELDS,
+    PURPOSES,
     SEED,
     SKUS,
     WAREHOUSES,
@@ -45,7 +48,10 @@ from tests.ledger.strategies import (
 )
 
 # None of these commands takes a promised unit away: available may not fall below zero by them.
-PROMISES = (Place, Pay, Cancel, Change, Extend, Receive, Expect, Tick, SetPolicy, DeletePolicy, KnowChannel)
+PROMISES = (
+    *(Place, Pay, Cancel, Change, Extend, Receive, Expect, Reserve, Release, Tick),
+    *(SetPolicy, DeletePolicy, KnowChannel),
+)
 ALERTS = {
     "paid_after_expiry",
     "shipped_beyond_order",
@@ -64,6 +70,7 @@ ALERTS = {
 # Walks of one SKU's stock around its thresholds: a second or two.
 WALKS, WALK_STEPS = max(2, EXAMPLES // 5), 60
 POLICY_SHARE = 0.1
+POOL_SHARE = 0.2
 # Policies with these are evaluated at every step: only every other walk has them.
 EAGER = {"warehouses", "split", "dwell_seconds"}
 
@@ -123,6 +130,9 @@ def _step_of_a_walk(random: Random, channels: Sequence[str], left_out: set[str])
         sku = random.choice((None, None, None, "A"))
         return DraftCommand(SetPolicy, {"channel": random.choice(channels), "sku": sku, "policy": policy})
     fields = {"id": mark, "warehouse": random.choice(WAREHOUSES), "lines": (("A", random.randint(1, 4)),)}
+    if random.random() < POOL_SHARE:
+        kind = Reserve if random.random() < 0.7 else Release
+        return DraftCommand(kind, fields | {"purpose": random.choice(PURPOSES)})
     if random.random() < 0.5:
         return DraftCommand(Receive, fields)
     return DraftCommand(Adjust, fields | {"reason": "lost", "lines": (("A", -random.randint(1, 4)),)})
@@ -160,6 +170,8 @@ async def _compare_reads(shop: RedisShopClient, model: ModelDriver) -> None:
         record, offers = read
         enforced = {each.channel: OfferState(each.mode, each.quantity, each.preorder_remaining) for each in offers}
         assert enforced == {channel: model.offer(sku, channel) for channel in model.state.channels}, sku
+        times = {pool: (-1 if each.ended else each.begins, each.ends) for pool, each in known.pool_times.items()}
+        assert record.pool_times == times, sku
         left_at = {channel: side.left_at for channel, side in known.sides.items() if side.below}
         assert {channel: side.left_at for channel, side in record.modes.items() if side.below} == left_at, sku
 
@@ -188,7 +200,10 @@ async def _compare_announcements(shop: RedisShopClient, model: ModelDriver) -> N
 
 
 def _free(driver: RedisDriver) -> dict[tuple[str, str], int]:
-    return {(sku, warehouse): driver.stock(sku).free(warehouse) for sku in SKUS for warehouse in WAREHOUSES}
+    stocks = {sku: driver.stock(sku) for sku in SKUS}
+    shelf = {(sku, warehouse): stocks[sku].free(warehouse) for sku in SKUS for warehouse in WAREHOUSES}
+    with_pools = {(sku, f"{at} with pools"): stocks[sku].unheld(at) for sku in SKUS for at in WAREHOUSES}
+    return shelf | with_pools
 
 
 def _check_promises(

@@ -87,7 +87,7 @@ async def _check(url: str, run: list[TimedBatch], limits: LedgerLimits) -> None:
         for each in (shop.app_id, other_id):
             found = await digest_of_redis(redis, each, as_of_ms=began, limits=limits)
             assert found == log, (each == shop.app_id, found.by_kind(), log.by_kind())
-        for index in ("skus", "dwells", "deadlines", "patched"):
+        for index in ("skus", "dwells", "pools", "deadlines", "patched"):
             redone = dict(await redis.zrange(key_prefix(other_id) + index, 0, -1, withscores=True))
             assert redone == await shop.index(index), index
         if limits.whole_rows_bytes_max in ROWS_BYTES:

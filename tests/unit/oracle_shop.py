@@ -23,6 +23,7 @@ from stocktide.tables.ledger.outcomes import REFUSALS, Outcome
 from tests.ledger.model import advance
 from tests.ledger.model_policy import current_offer
 from tests.ledger.model_state import ModelSku, ModelState
+from tests.ledger.shop_client import OPENING_MS
 
 _ANNOUNCED = (Outcome.EXPECTED, Outcome.AMENDED, Outcome.WITHDRAWN)
 _BAD_PLACINGS = (Outcome.CONFLICT, Outcome.ALREADY_FINAL)
@@ -42,6 +43,8 @@ _KINDS = {
     "Transfer": "stock.transferred",
     "Void": "stock.voided",
     "Expect": "stock.expected",
+    "Reserve": "stock.reserved",
+    "Release": "stock.released",
 }
 
 
@@ -210,12 +213,15 @@ class SimulatedShop:
     def event_of(self, kind: str, fields: dict[str, Any], age_s: int) -> tuple[str, dict[str, Any]]:
         """A generated command of the ledger's tests as the event for it."""
         event = {"id": fields["id"], "occurred_at": rfc3339(self.now - 1000 * age_s)}
-        order = ("order_id", "channel", "priority", "accept", "allow_preorder", "supersedes", "paid")
+        order = ("order_id", "channel", "priority", "accept", "allow_preorder", "supersedes", "paid", "purpose")
         for name in (*order, "warehouse", "to_warehouse", "reason", "expected_id", "if_expired", "movement_id"):
             if fields.get(name) is not None:
                 event[name] = fields[name]
         if "eta" in fields:
             event["eta"] = rfc3339(fields["eta"])
+        for name, field in (("from", "from_at"), ("until", "until_at")):
+            if fields.get(field) is not None:
+                event[name] = rfc3339(fields[field] - OPENING_MS + START_MS)
         if "hold_ms" in fields:
             event["hold_seconds"] = fields["hold_ms"] // 1000
         if "lines" in fields:
@@ -358,7 +364,7 @@ class SimulatedShop:
                 sku.count(f"on_hand@{where}"),
                 sku.count(f"committed@{where}"),
                 sku.count(f"locked@{where}"),
-                0,
+                sku.pooled(where),
                 sku.free(where),
                 sku.count(f"damaged@{where}"),
             )

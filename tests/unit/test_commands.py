@@ -142,6 +142,7 @@ def test_times_become_whole_milliseconds() -> None:
 
 
 ORDER_EVENT: dict[str, Any] = {"id": "e", "occurred_at": AT, "order_id": "o1"}
+POOLED: dict[str, Any] = {"id": "m", "occurred_at": AT, "warehouse": "SH1", "purpose": "vip", "lines": lines(("A", 1))}
 COMMANDS: dict[type, events.Event] = {
     commands.Place: placed(),
     commands.Pay: events.OrderPaid(**ORDER_EVENT, if_expired="take_again"),
@@ -153,6 +154,8 @@ COMMANDS: dict[type, events.Event] = {
     commands.Count: counted(AT),
     commands.Void: events.StockVoided(id="v", occurred_at=AT, warehouse="SH1", movement_id="m"),
     commands.Expect: expected(AT),
+    commands.Reserve: events.StockReserved(**POOLED),
+    commands.Release: events.StockReleased(**POOLED),
 }
 
 

@@ -14,6 +14,7 @@ from msgspec import structs
 from stocktide.loadtest.client.contract import LineView, OrderView
 from stocktide.loadtest.oracle import history
 from stocktide.loadtest.oracle.judge import LiveJudge, judge
+from stocktide.streams.contract.times import rfc3339
 from tests.ledger.ledgers import PARK_MS
 from tests.unit.oracle_shop import SimulatedShop
 
@@ -305,6 +306,26 @@ def a_hold_that_outlives_its_time(shop: SimulatedShop) -> History:
 def preorders_for_nobody(shop: SimulatedShop) -> None:
     shop.state.skus["A"].add("preordered@tmall", 2)
     shop.move("received", "more", 1)
+
+
+@breaks("hold_leaked")
+def a_pool_that_outlives_its_end(shop: SimulatedShop) -> History:
+    shop.move("reserved", "pool", 3, purpose="flash", until=rfc3339(shop.now + 1_000))
+    return changed(shop, partial(with_pool, units=3))
+
+
+@breaks("hold_leaked")
+def more_in_a_pool_than_was_set_aside(shop: SimulatedShop) -> History:
+    shop.move("reserved", "pool", 3, purpose="vip")
+    return changed(shop, partial(with_pool, units=4))
+
+
+def with_pool(record: history.HistoryRecord, units: int) -> tuple[history.HistoryRecord, ...]:
+    """A read of A with units in pools."""
+    if not isinstance(record, history.ReadStock) or record.stock is None:
+        return (record,)
+    shelf = structs.replace(record.stock.warehouses["SH1"], reserved=units)
+    return (with_part(record, "stock", warehouses={"SH1": shelf}),)
 
 
 @breaks("hold_ended_twice")

@@ -28,7 +28,16 @@ _STEP = 100
 # Ids are kept for longer than this. The id of an older event may be forgotten, and the event would count twice.
 RETRY_WITHIN_MS = INPUT_RETENTION_MS
 # The ledger keeps these refusals under the movement's id and would answer the same again.
-_FINAL_REFUSALS = frozenset({Outcome.UNKNOWN_SKU, Outcome.MORE_THAN_DAMAGED, Outcome.COUNT_TOO_OLD})
+_FINAL_REFUSALS = frozenset(
+    {
+        Outcome.UNKNOWN_SKU,
+        Outcome.MORE_THAN_DAMAGED,
+        Outcome.MORE_THAN_AVAILABLE,
+        Outcome.MORE_THAN_RESERVED,
+        Outcome.POOL_ENDED,
+        Outcome.COUNT_TOO_OLD,
+    }
+)
 
 
 class DeadLetterResult(Struct, frozen=True):

@@ -122,6 +122,8 @@ def _placed(change: SkuChange) -> str:
     held, paid, preordered, short = (_units(change, what) for what in ("locked", "committed", "preordered", "short"))
     parts = [f"took {held}: held"] if held else []
     parts += [f"took {paid}: paid, to be shipped"] if paid else []
+    if from_pool := _units(change, "reserved", -1):
+        parts += [f"{from_pool} of them from the pool {_purposes(change)}"]
     parts += [f"preordered {preordered}"] if preordered else []
     parts += [f"was sold {short} more than there are: short"] if short else []
     return f"{order} {', '.join(parts)}"
@@ -146,6 +148,8 @@ def _back(change: SkuChange) -> str:
     """The units that an ended order gives back."""
     back = _units(change, "locked", -1) + _units(change, "committed", -1)
     parts = [f"{back} back"] if back else []
+    if to_pool := _units(change, "reserved"):
+        parts.append(f"{to_pool} of them to the pool {_purposes(change)}")
     for what in ("preordered", "short"):
         if units := _units(change, what, -1):
             parts.append(f"{units} {what} no more")
@@ -244,6 +248,27 @@ def _voided(change: SkuChange) -> str:
     return f"{voided} at {change.subject} voided ({change.id}){_if_counted(change)}"
 
 
+def _reserved(change: SkuChange) -> str:
+    return f"{_units(change, 'reserved')} set aside for {_purposes(change)} at {change.subject} ({change.id})"
+
+
+def _released(change: SkuChange) -> str:
+    back = _units(change, "reserved", -1)
+    return f"{back} of {_purposes(change)} back on the shelf at {change.subject} ({change.id})"
+
+
+def _pool_due(change: SkuChange) -> str:
+    if back := _units(change, "reserved", -1):
+        return f"pool {_purposes(change)} ended: {back} back on the shelf at {_places(change, 'reserved')}"
+    return "a pool opened, or ended empty"
+
+
+def _purposes(change: SkuChange) -> str:
+    """The purposes of the pools that changed."""
+    names = {name.partition("@")[0].partition("#")[2] for name in change.deltas if split_counter(name)[0] == "reserved"}
+    return " and ".join(sorted(names))
+
+
 def _if_counted(change: SkuChange) -> str:
     return _ALREADY_COUNTED if change.line and change.line.outcome == Outcome.ALREADY_COUNTED else ""
 
@@ -281,6 +306,9 @@ _DESCRIBERS: Mapping[str, Callable[[SkuChange], str]] = {
     "transfer": _transferred,
     "void": _voided,
     "expect": _announced,
+    "reserve": _reserved,
+    "release": _released,
+    "pool_due": _pool_due,
     "set_policy": _policy_set,
     "sweep": _swept,
     "dwell": lambda _: "a channel's waiting time is over",

@@ -5,8 +5,8 @@
 --          of holds and queues are those that are searched for the order
 -- ARGV[2]  '1': also search the indexes of the SKUs in the order's own record
 -- returns  {batch, token, the server's time in ms, {type, value or '', ms to live or -1, …}, …}; then for a
---          sku: its score in `skus` or false, in `dwells` or false, in `fills` or false
---          movement: its score in `expected`, `etas` and `overdue`, each or false
+--          sku: its scores in `skus`, `dwells`, `fills` and `pools`, each or false
+--          movement: its scores in `expected`, `etas` and `overdue`, each or false
 --          order: its score in `deadlines` or false, its score in `waiting` or false, then an index, its score
 --          there or false, …
 -- error    UNBLESSED: no takeover blessed this server
@@ -49,8 +49,8 @@ end
 local function read(kind, name, indexes)
   local found = stored(prefix .. (kind == 'registry' and kind or kind .. ':' .. name))
   if kind == 'sku' then
-    for _, index in ipairs({'skus', 'dwells', 'fills'}) do
-      found[#found + 1] = redis.call('ZSCORE', prefix .. index, name)
+    for i, index in ipairs({'skus', 'dwells', 'fills', 'pools'}) do
+      found[3 + i] = redis.call('ZSCORE', prefix .. index, name)
     end
   elseif kind == 'movement' then
     for i, index in ipairs({'expected', 'etas', 'overdue'}) do

@@ -1,10 +1,10 @@
 -- Read one value with the newest batch and the newest settled batch: the caller waits if they differ.
 --
 -- KEYS[1]  the shard's key prefix
--- ARGV[1]  what: `order`, `movement`, `sku`, `channel`, `skus`, `known`, `policy`, `registry`, `expected`
+-- ARGV[1]  what: `order`, `movement`, `sku`, `channel`, `skus`, `known`, `policy`, `registry`, `expected`, `pools`
 -- ARGV[2]  order: order_id | movement: warehouse | sku: sku | channel, skus, policy: channel | known: cursor
---          expected: warehouse or ''
--- ARGV[3]  movement: id | channel: cursor (the last sku of the previous page, or '') | known: limit
+--          expected: warehouse or '' | pools: `[` and the first sku, or `(` and the one before it
+-- ARGV[3]  movement: id | channel: cursor (the last sku of the previous page, or '') | known, pools: limit
 --          policy: sku or '' | skus: the first of the SKUs, which take all arguments from here | expected: sku or ''
 -- ARGV[4]  channel: limit | expected: '', 'true' or 'false': whether they are overdue
 -- ARGV[5]  expected: cursor (`<warehouse>\n<id>`, the last one that the previous page looked at, or '')
@@ -12,6 +12,7 @@
 -- returns  {batch, token, settled batch, value}; value is msgpack, or false if there is none
 --          sku: [record, offers]   channel, skus: [[sku, version, at, offer], …]   policy: [own or nil, effective]
 --          known: [number of known SKUs, a page of their names]   expected: [cursor or '', [[key, record], …]]
+--          pools: [[[sku, {<purpose>@<warehouse>: [units, from, until]}], …], whether more SKUs follow]
 -- error    UNBLESSED: no takeover blessed this server
 
 local offer = require('offer')
@@ -58,11 +59,41 @@ local function read_policy(channel, sku_name)
   return MSGPACK.ARRAY_2 .. pack(sku.policies and sku.policies[channel]) .. pack(registry.policy_of(sku, channel))
 end
 
+local POOLS_BYTES_MAX = 1048576 -- 1 MiB of records per page: some 10 ms
+
+-- The pools of a SKU that have not ended.
+local function pools_of(sku)
+  local pools = {}
+  for counter, units in pairs(sku.counters or {}) do
+    if string.sub(counter, 1, 9) == 'reserved#' then pools[string.sub(counter, 10)] = {units, 0, 0} end
+  end
+  for name, times in pairs(sku.pool_times or {}) do
+    if times[1] >= 0 then pools[name] = {pools[name] and pools[name][1] or 0, times[1], times[2]} end
+  end
+  return pools
+end
+
+-- SKUs from `bound` on, until they have `limit` pools.
+local function read_pools(bound, limit)
+  local names = redis.call('ZRANGEBYLEX', KEYS[1] .. 'pools', bound, '+', 'LIMIT', 0, limit + 1)
+  local rows, count, bytes = {}, 0, 0
+  for _, name in ipairs(names) do
+    if count >= limit or bytes > POOLS_BYTES_MAX then return pack({rows, true}) end
+    bytes = bytes + redis.call('STRLEN', KEYS[1] .. 'sku:' .. name)
+    local sku = skus.get(name)
+    local pools = sku and pools_of(sku) or {}
+    for _ in pairs(pools) do count = count + 1 end
+    if next(pools) ~= nil then rows[#rows + 1] = {name, pools} end
+  end
+  return pack({rows, false})
+end
+
 local function read(what)
   if what == 'order' then return redis.call('GET', KEYS[1] .. 'order:' .. ARGV[2]) end
   if what == 'movement' then return redis.call('GET', KEYS[1] .. 'movement:' .. ARGV[2] .. '\n' .. ARGV[3]) end
   if what == 'known' then return pack({redis.call('ZCARD', KEYS[1] .. 'skus'), page_of(ARGV[2], ARGV[3])}) end
   if what == 'expected' then return require('expected_page').read(unpack(ARGV, 2, 6)) end
+  if what == 'pools' then return read_pools(ARGV[2], tonumber(ARGV[3])) end
   registry.load()
   if what == 'registry' then return registry.packed() end
   if what == 'sku' then return read_sku(ARGV[2]) end

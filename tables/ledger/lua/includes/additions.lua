@@ -16,23 +16,24 @@ end
 
 -- -> how to hold them; or nil, and the reasons against it as [place, outcome, …]
 local function plan(order, wanted)
-  local rules, kinds, details, reasons = rules_of(order.record), {}, {}, {}
+  local rules, kinds, details, pooled, reasons = rules_of(order.record), {}, {}, {}, {}
   for i, each in ipairs(wanted) do
-    local kind, detail = place.plan_line(rules, each.sku, each.units)
-    kinds[i], details[i] = kind or false, detail
+    local kind, detail, parts = place.plan_line(rules, each.sku, each.units)
+    kinds[i], details[i], pooled[i] = kind or false, detail, parts
     if not kind then reasons[#reasons + 1], reasons[#reasons + 2] = each.place, detail end
   end
   if #reasons > 0 then return nil, reasons end
-  if place.planned_bytes(wanted, kinds, details) + #(order.packed or '') > place.ORDER_BYTES_MAX then
+  if place.planned_bytes(wanted, kinds, details, pooled) + #(order.packed or '') > place.ORDER_BYTES_MAX then
     for _, each in ipairs(wanted) do reasons[#reasons + 1], reasons[#reasons + 2] = each.place, O.TOO_LARGE end
     return nil, reasons
   end
-  return {kinds = kinds, details = details}
+  return {kinds = kinds, details = details, pooled = pooled}
 end
 
 local function hold(order, wanted, planned, cause)
   for i, each in ipairs(wanted) do
-    place.hold_line(order, each.line, each.units, planned.kinds[i], planned.details[i], cause)
+    local kind, draws = planned.kinds[i], planned.details[i]
+    place.hold_line(order, each.line, each.units, kind, draws, cause, planned.pooled[i])
   end
 end
 

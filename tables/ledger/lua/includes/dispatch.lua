@@ -25,7 +25,7 @@ local function run(command)
     return require('order_event_dispatch').run(command)
   end
   if kind == 'receive' or kind == 'adjust' or kind == 'count' or kind == 'transfer' or kind == 'void'
-    or kind == 'expect' then
+    or kind == 'expect' or kind == 'reserve' or kind == 'release' then
     return require('movement_dispatch').run(command)
   end
   if kind == 'tick' then return require('tick').run(command) end

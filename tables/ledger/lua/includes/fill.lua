@@ -1,5 +1,5 @@
 -- Give free units to the orders that wait for them (rules 15, 16, 49): short units first, from all that is on the
--- shelf; then preorders, from the units above the safety threshold of their channel. Before any channel is evaluated.
+-- shelf, never from pools; then preorders, from the units above the safety threshold of their channel. Before any channel is evaluated.
 -- A batch fills a bounded number of orders. What is left is kept from all channels as the SKU's `filling` (units), and
 -- the SKU is in the sorted set `fills` until a later step has gone on with it.
 
@@ -30,7 +30,7 @@ local function has_room() return spent < batch.limits.fill_orders_max and spent_
 
 -- The units that a line of a channel may take now.
 local function units_for(sku, policy, is_short)
-  if offer.best_of(sku, policy) <= 0 then return 0 end
+  if policy.pool_only or offer.best_of(sku, policy) <= 0 then return 0 end
   local available = offer.available_of(sku, policy)
   if is_short then return available + (sku.promised or 0) end
   return available - policy.safety_threshold

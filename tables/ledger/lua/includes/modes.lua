@@ -24,13 +24,15 @@ local FREE_SIGN = {
   [WAREHOUSE.on_hand] = 1, [WAREHOUSE.committed] = -1, [WAREHOUSE.locked] = -1, [WAREHOUSE.damaged] = 0,
 }
 
-local function moved_at(at, from)
+local function moved_at(sku, at, from)
   local sum, first = 0, at - WAREHOUSE.first
   while from < log.size do -- the change, and a fill that followed it
     local last = from + 4 + 2 * log[from + 4]
     for i = from + 5, last, 2 do
       local counter = log[i]
-      if type(counter) == 'number' and counter >= first and counter < first + WAREHOUSE.size then
+      if type(counter) == 'string' then
+        if sku_record.pool_place(sku, counter) == at then sum = sum - log[i + 1] end
+      elseif counter >= first and counter < first + WAREHOUSE.size then
         sum = sum + FREE_SIGN[counter - first] * log[i + 1]
       end
     end
@@ -45,7 +47,7 @@ local function available_before(sku, policy)
   local sum = -(sku.promised_was or 0)
   for _, warehouse in ipairs(policy.warehouses) do
     local at = sku.places.at[warehouse]
-    if at then sum = sum + free_at(sku.numbers, at) - moved_at(at, sku.logged_from) end
+    if at then sum = sum + free_at(sku.numbers, at) - moved_at(sku, at, sku.logged_from) end
   end
   return sum
 end
@@ -69,7 +71,7 @@ local function return_to_stock(sku, channel, policy, side, waived)
   end
 end
 
--- The index of dwells holds a SKU once, at the earliest end among its channels.
+-- The index of dwells holds a SKU once, at the earliest end among its channels, or the earliest time of its pools.
 local function note_dwells(sku)
   local first = false
   if sku.modes then
@@ -77,7 +79,9 @@ local function note_dwells(sku)
       if side[3] ~= 0 and (not first or side[3] < first) then first = side[3] end
     end
   end
-  if first or sku.waits then dwells_due[sku.name] = first end
+  local due = first
+  if sku.pool_times then due = sku_record.earlier(due, sku_record.pool_due(sku)) end
+  if due or sku.waits or sku.pools_changed then dwells_due[sku.name] = due end
   sku.waits = first
 end
 
@@ -178,7 +182,7 @@ local function report_negative(sku)
         local warehouse = sku.places.names[(counter - kind) / WAREHOUSE.size + 1]
         alerts.add(PHYSICAL[kind], sku, {warehouse = warehouse, quantity = numbers[at + kind]})
       end
-      if free_at(sku.numbers, at) < 0 and moved_at(at, sku.logged_from) < 0 and not (reported and reported[at]) then
+      if free_at(sku.numbers, at) < 0 and moved_at(sku, at, sku.logged_from) < 0 and not (reported and reported[at]) then
         reported = reported or {}
         reported[at] = true
       end
@@ -196,10 +200,13 @@ local function has_risen(sku)
   if sku.sum > sku.sum_was then return true end
   for i = sku.logged_from + 5, log.size, 2 do
     local counter = log[i]
-    if type(counter) == 'number' and FREE_SIGN[counter % WAREHOUSE.size] * log[i + 1] > 0 then
-      local at = counter - counter % WAREHOUSE.size + WAREHOUSE.first
-      if moved_at(at, sku.logged_from) > 0 then return true end
+    local at
+    if type(counter) == 'string' then
+      at = log[i + 1] < 0 and sku_record.pool_place(sku, counter)
+    elseif FREE_SIGN[counter % WAREHOUSE.size] * log[i + 1] > 0 then
+      at = counter - counter % WAREHOUSE.size + WAREHOUSE.first
     end
+    if at and moved_at(sku, at, sku.logged_from) > 0 then return true end
   end
   return false
 end

@@ -5,6 +5,7 @@ local count = require('count')
 local count_parts = require('count_parts')
 local movement_steps = require('movement_steps')
 local movements = require('movements')
+local pool_movements = require('pool_movements')
 local prefetch = require('prefetch')
 local refusals = require('refusals')
 local skus = require('skus')
@@ -12,6 +13,7 @@ local skus = require('skus')
 local MOVEMENTS = {
   receive = {movement_steps.receive, O.RECEIVED}, adjust = {movement_steps.adjust, O.ADJUSTED},
   count = {count.line, O.COUNTED}, transfer = {movement_steps.transfer, O.TRANSFERRED},
+  reserve = {pool_movements.reserve, O.RESERVED}, release = {pool_movements.release, O.RELEASED},
 }
 
 local ROOMY_BYTES = 32000 -- a shorter record of a SKU has room for another warehouse: each takes 16 bytes and its name
@@ -32,6 +34,7 @@ local function movement_refusal(command)
   if command.kind == 'void' then return require('void').refusal(command) end
   if command.kind == 'count' then return nil end -- its lines are independent
   if command.kind == 'expect' then return require('expected').refusal(command) end
+  if command.purpose then return pool_movements.refusal(command) end
   local crowded = line_without_room(command)
   if crowded then return O.TOO_LARGE, crowded end
   if command.kind == 'adjust' then
@@ -68,7 +71,7 @@ local function apply_lines(command, movement, result)
   for i = first, #command.lines do names[#names + 1] = command.lines[i][1] end
   if command.expected_id then
     names = require('announcements').of_step(names)
-  elseif #names > batch.limits.lines_per_step then
+  elseif #names > batch.limits.lines_per_step and not command.purpose then
     names = prefetch.names_within('sku:', names, batch.limits.step_bytes_max)
   end
   local last = first + #names - 1
@@ -131,7 +134,7 @@ local function run(command)
   movement = {warehouse = command.warehouse, id = command.id, changed = true, record = {
     kind = command.kind, outcome = outcome, fingerprint = command.fingerprint, at = command.at, applied_at = batch.now,
     detail = detail, reason = command.reason, to_warehouse = command.to_warehouse, expected_id = command.expected_id,
-    voids = command.movement_id, lines = {},
+    voids = command.movement_id, purpose = command.purpose, lines = {},
   }}
   movements.known[movements.key_of(command.warehouse, command.id)] = movement
   if not outcome then return apply(command, movement, result) end

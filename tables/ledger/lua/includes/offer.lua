@@ -1,7 +1,8 @@
 -- What a channel may sell of a SKU: pure functions of the SKU, a policy and the channel's side of the threshold.
 -- available -> units over the warehouses that the channel sells from, negative ones included (rule 6), without those
 -- that are promised (sku_record.lua)
--- offered -> clamp(floor(share * (available - buffer)), 0, max_listed)
+-- offered -> clamp(floor(share * (available - buffer)), 0, max_listed): from the shelf; the units in the pools from
+-- which the channel may draw (`purposes`) are offered beside it
 
 local codes = require('codes')
 local registry = require('registry')
@@ -32,6 +33,7 @@ end
 local EXACT = 1 + 1e-12
 
 local function offered_of(sku, policy, available)
+  if policy.pool_only then return 0 end
   local base = policy.split and available or math.min(available, best_of(sku, policy))
   local offered = math.floor(policy.share * (base - policy.buffer) * EXACT)
   if policy.max_listed and offered > policy.max_listed then offered = policy.max_listed end
@@ -41,7 +43,7 @@ end
 -- The least number of available units of which one is offered; nil if none ever is. For policies with `split` over all
 -- warehouses: `offered` never falls as the units rise.
 local function first_offered(policy)
-  if policy.share <= 0 or (policy.max_listed and policy.max_listed < 1) then return nil end
+  if policy.share <= 0 or policy.pool_only or (policy.max_listed and policy.max_listed < 1) then return nil end
   local first = policy.buffer + math.ceil(1 / policy.share / EXACT)
   if first > 2 ^ 53 then return nil end
   while offered_of(nil, policy, first) > 0 do first = first - 1 end
@@ -85,8 +87,9 @@ local function comes_back(policy, available, offered)
     or (policy.below_threshold == 'sell_through' and available <= policy.safety_threshold)
 end
 
--- -> mode, quantity, preorder_remaining. A channel without a stored side is evaluated for the current stock.
-local function of(sku, channel, policy)
+-- What a channel may sell from the shelf. -> mode, quantity, preorder_remaining. A channel without a stored side is
+-- evaluated for the current stock.
+local function shelf_of(sku, channel, policy)
   local available = available_of(sku, policy)
   local offered = offered_of(sku, policy, available)
   local side = sku.modes and sku.modes[channel]
@@ -97,6 +100,28 @@ local function of(sku, channel, policy)
     if remaining > 0 then return 'preorder', 0, remaining end
   end
   return 'sold_out', 0, 0
+end
+
+-- The units from pools that a line may take beside `quantity` from the shelf.
+local function from_pools(sku, policy, quantity)
+  local sources, sum = require('pools').sources_of(sku, policy, policy.purposes), 0
+  if not policy.split and sources[1] then
+    local first = sources[1] -- a line is of one warehouse, or whole from the shelf
+    local free = math.max(0, sku_numbers.free_at(sku.numbers, first.at))
+    return math.max(0, first.units + math.min(quantity, free) - quantity)
+  end
+  for _, source in ipairs(sources) do sum = sum + source.units end
+  return sum
+end
+
+-- -> mode, quantity, preorder_remaining. A channel with units in its pools is in stock.
+local function of(sku, channel, policy)
+  local mode, quantity, remaining = shelf_of(sku, channel, policy)
+  if policy.purposes and sku.numbers.pooled then
+    local pooled = from_pools(sku, policy, quantity)
+    if pooled > 0 then return 'in_stock', quantity + pooled, 0 end
+  end
+  return mode, quantity, remaining
 end
 
 -- Offers in the payload (tables/ledger/raw_decision.py, PackedSku): per offer one number, 4 * units + its mode's code.
@@ -119,7 +144,8 @@ local function packed(sku)
     for i = 1, #policies do
       local policy, available = policies[i], sku.sum
       -- The most frequent case of `of`, without its other results.
-      local offered = not policy.warehouses and policy.split and offered_of(sku, policy, available)
+      local is_plain = not policy.warehouses and policy.split and not policy.purposes
+      local offered = is_plain and offered_of(sku, policy, available)
       if offered and not falls_below(policy, available, offered) then
         list[i] = 4 * offered + IN_STOCK
       else
@@ -144,6 +170,6 @@ end
 
 return {
   available_of = available_of, best_of = best_of, offered_of = offered_of, first_offered = first_offered,
-  falls_below = falls_below, comes_back = comes_back, preorder_remaining_of = preorder_remaining_of, of = of,
-  packed = packed, preorder_sums = preorder_sums,
+  falls_below = falls_below, comes_back = comes_back, preorder_remaining_of = preorder_remaining_of,
+  shelf_of = shelf_of, of = of, packed = packed, preorder_sums = preorder_sums,
 }

@@ -111,6 +111,7 @@ local function ship_line(order, line, units, warehouse, at, cause)
     local take = math.min(left, entry[2])
     skus.change(sku, 'committed', entry[1], -take)
     orders.put_units(line, entry[1], -take)
+    if line.pools then require('pool_draw').give_up(sku, line, entry[1], take, false) end
     left = left - take
   end
   left = release.release_waiting(order, line, sku, 'preordered', left)

@@ -3,7 +3,7 @@
 --   expires_in, ended_in   ms after placed_at, plus 1; 0: none
 --   events   0: none; 1: the placing with its default id; else as in format 1, '' for the order's own fingerprint
 --   lines    [sku, quantity, state, reserved, preordered, shipped, returned, cancelled, reason, {warehouse: units},
---            short]; the last two are left out if they are empty
+--            short, {<purpose>@<warehouse>: units from pools}]; of the last three, empty ones at the end are left out
 --   rest     0, or a map of the rare fields
 -- States and outcomes are codes (tables/ledger/codes.py). Format 1 is a map of tables/ledger/records.py, OrderRecord.
 -- Both are read; format 2 is written. In memory an order's record has named fields.
@@ -40,9 +40,10 @@ end
 
 local function pack_line(line)
   local state, reason, places, header = line.state, line.reason or '', '', MSGPACK.ARRAY_9
-  if line.short then
-    places = (line.warehouses and pack_warehouses(line.warehouses) or MSGPACK.MAP_0) .. values[line.short]
+  if line.pools or line.short then
+    places = (line.warehouses and pack_warehouses(line.warehouses) or MSGPACK.MAP_0) .. values[line.short or 0]
     header = MSGPACK.ARRAY_11
+    if line.pools then places, header = places .. pack(line.pools), MSGPACK.ARRAY_12 end
   elseif line.warehouses then
     places, header = pack_warehouses(line.warehouses), MSGPACK.ARRAY_10
   end
@@ -113,7 +114,8 @@ local function unpack_line(each)
     sku = each[1], quantity = each[2], state = words.state[each[3]] or each[3], reserved = not_zero(each[4]),
     preordered = not_zero(each[5]), shipped = not_zero(each[6]), returned = not_zero(each[7]),
     cancelled = not_zero(each[8]), reason = words.outcome[each[9]] or each[9] ~= '' and each[9] or nil,
-    warehouses = each[10] and (not each[11] or next(each[10]) ~= nil) and each[10] or nil, short = each[11],
+    warehouses = each[10] and (not each[11] or next(each[10]) ~= nil) and each[10] or nil, short = not_zero(each[11]),
+    pools = each[12],
   }
 end
 

@@ -159,9 +159,9 @@ local function patch_of(sku, touched, used)
     if value == 0 then rest[kind] = nil end
   end
   local marks = sku.new_marks or {counted = {}, floors = {}}
-  return MSGPACK.ARRAY_10 .. pack(sku.name) .. pack(sku.numbers[SKU.version]) .. pack(sku.numbers[SKU.at])
+  return MSGPACK.ARRAY_11 .. pack(sku.name) .. pack(sku.numbers[SKU.version]) .. pack(sku.numbers[SKU.at])
     .. pack(counters) .. pack(sku.added or {}) .. pack(sides_of(sku, used)) .. pack(marks.counted) .. pack(marks.floors)
-    .. pack(sku.carried or {}) .. pack(rest)
+    .. pack(sku.carried or {}) .. pack(rest) .. pack(sku.new_pool_times or {})
 end
 
 -- [channel, its group, …] and the publish_interval_ms of each group.

@@ -1,6 +1,7 @@
 -- place {order_id, channel, lines, fingerprint, hold_ms, priority, accept, allow_preorder, supersedes, …}
 -- A line is reserved whole, preordered whole, or refused with one reason; it is never split (rules 7, 11-13, 21). Only
--- one of an order that is already sold is never refused: what the shelf lacks is short or preordered (rule 49).
+-- one of an order that is already sold is never refused: what the shelf lacks is short or preordered (rule 49). What a
+-- line draws from pools (pool_draw.lua) is reserved; this holds for the rest.
 
 local alerts = require('alerts')
 local batch = require('batch')
@@ -20,10 +21,11 @@ local LINE_BYTES = 64 -- of a line without its names
 
 local NONE = {}
 
--- End dwells by time before a decision: they stay ended whatever the outcome of the order.
+-- End dwells and pools by time before a decision: they stay ended whatever the outcome of the order.
 local function end_dwells(lines)
   for i = 1, #lines do
     local sku = get(lines[i].sku)
+    if sku and sku.pool_times then require('pool_times').settle(sku) end
     if sku and modes.dwell_over(sku) then modes.touch(sku, {'dwell', '', sku.name}) end
   end
 end
@@ -32,28 +34,24 @@ local function takes_preorders(policy, command)
   return policy.below_threshold == 'preorder' and policy.preorder_cap > 0 and command.allow_preorder ~= false
 end
 
--- A sold line draws what is available, whatever the mode and the policy's amounts.
-local function plan_sold(sku, command, units)
-  if not sku or sku.places.count == 0 then return 'sold', {} end
-  local policy = registry.policy_of(sku, command.channel)
+-- A sold line draws what is available, whatever the mode and the policy's amounts; that of a channel that sells from
+-- pools alone draws nothing from the shelf. -> 'sold', draws
+local function plan_sold(_, sku, policy, units)
+  if sku.places.count == 0 or policy.pool_only then return 'sold', NONE end
   local available = offer.available_of(sku, policy)
   -- Where no fill is left over, no short unit can have what is free.
   if not sku.filling then available = available + (sku.promised or 0) end
-  if available <= 0 then return 'sold', {} end
+  if available <= 0 then return 'sold', NONE end
   return 'sold', draw.up_to(sku, policy, math.min(units, available), NONE, ORDER_BYTES_MAX)
 end
 
--- -> 'reserve', draws | 'preorder' | 'sold', draws | nil, reason
-local function plan_line(command, sku_name, units)
-  local sku = get(sku_name)
-  if command.accept == 'sold' then return plan_sold(sku, command, units) end
-  if not sku then return nil, O.UNKNOWN_SKU end
-  local policy = registry.policy_of(sku, command.channel)
-  if command.priority == 'vip' and offer.available_of(sku, policy) >= units then
+-- -> 'reserve', draws | 'preorder' | nil, reason
+local function plan_shelf(command, sku, policy, units)
+  if command.priority == 'vip' and not policy.pool_only and offer.available_of(sku, policy) >= units then
     local draws = draw.plan(sku, policy, units)
     if draws then return 'reserve', draws end
   end
-  local mode, quantity, remaining = offer.of(sku, command.channel, policy)
+  local mode, quantity, remaining = offer.shelf_of(sku, command.channel, policy)
   if mode == 'in_stock' then
     local draws = units <= quantity and draw.plan(sku, policy, units)
     if draws then return 'reserve', draws end
@@ -63,6 +61,20 @@ local function plan_line(command, sku_name, units)
   if not takes_preorders(policy, command) then return nil, O.INSUFFICIENT_STOCK end
   if units > remaining then return nil, O.PREORDER_CAP_REACHED end
   return 'preorder'
+end
+
+-- -> the same, or 'sold', draws; and what it draws from pools (pool_draw.lua) or nil
+local function plan_line(command, sku_name, units)
+  local sku, plan_rest = get(sku_name), command.accept == 'sold' and plan_sold or plan_shelf
+  if not sku then
+    if plan_rest == plan_sold then return 'sold', NONE end
+    return nil, O.UNKNOWN_SKU
+  end
+  local policy = registry.policy_of(sku, command.channel)
+  if sku.numbers.pooled and (command.purpose or policy.purposes) then
+    return require('pool_draw').plan(command, sku, policy, units, plan_rest)
+  end
+  return plan_rest(command, sku, policy, units)
 end
 
 -- Let units of a line wait for stock: `field` is `preordered` or `short`.
@@ -86,15 +98,16 @@ local function queue_missing(order, line, sku, units, command)
   return queue_units(order, line, sku, 'preordered', units)
 end
 
--- Hold units of a line as planned; those of a paid order are committed.
-local function hold_line(order, line, units, kind, draws, cause, command)
+-- Hold units of a line as planned; those of a paid order are committed. `parts`: those from pools, or nil.
+local function hold_line(order, line, units, kind, draws, cause, parts, command)
   local sku = kind == 'sold' and skus.get_or_new(line.sku) or get(line.sku)
+  local counter, left = order.record.state == 'paid' and WAREHOUSE.committed or WAREHOUSE.locked, units
   begin(sku)
+  if parts then left = units - require('pool_draw').hold(sku, line, parts, counter) end
   if kind == 'preorder' then
-    queue_units(order, line, sku, 'preordered', units)
+    queue_units(order, line, sku, 'preordered', left)
   else
-    local names, counter, left = sku.places.names, WAREHOUSE.locked, units
-    if order.record.state == 'paid' then counter = WAREHOUSE.committed end
+    local names = sku.places.names
     for i = 1, #draws, 2 do
       change_at(sku, draws[i], counter, draws[i + 1])
       put_units(line, names[(draws[i] - WAREHOUSE.first) / WAREHOUSE.size + 1], draws[i + 1])
@@ -129,10 +142,11 @@ local function new_order(command)
 end
 
 -- The approximate size of the order's record if it is held as planned: it may draw on many warehouses with long names.
-local function planned_bytes(lines, kinds, details)
+local function planned_bytes(lines, kinds, details, pooled)
   local bytes = 0
   for i = 1, #lines do
     bytes = bytes + #lines[i].sku + LINE_BYTES
+    if pooled and pooled[i] then bytes = bytes + require('pool_draw').bytes_of(pooled[i]) end
     if kinds[i] == 'sold' and #details[i] == 0 then
       bytes = bytes + 8
     elseif kinds[i] == 'reserve' or kinds[i] == 'sold' then
@@ -146,10 +160,14 @@ end
 -- Decide each line and hold the accepted ones. -> the order's outcome
 local function decide(order, command)
   local lines, kinds, details = order.record.lines, {}, {}
-  local first_reason, held, reserved = nil, 0, 0
+  local first_reason, held, reserved, pooled = nil, 0, 0, nil
   for i = 1, #lines do
-    local kind, detail = plan_line(command, lines[i].sku, lines[i].quantity)
+    local kind, detail, parts = plan_line(command, lines[i].sku, lines[i].quantity)
     kinds[i], details[i] = kind or false, detail
+    if parts then
+      pooled = pooled or {}
+      pooled[i] = parts
+    end
     if kind then
       held = held + 1
     else
@@ -158,7 +176,7 @@ local function decide(order, command)
     end
   end
   if held == 0 or (first_reason and command.accept ~= 'partial') then return first_reason end
-  if planned_bytes(lines, kinds, details) > ORDER_BYTES_MAX then
+  if planned_bytes(lines, kinds, details, pooled) > ORDER_BYTES_MAX then
     for _, line in ipairs(lines) do line.reason = O.TOO_LARGE end
     return O.TOO_LARGE
   end
@@ -170,7 +188,9 @@ local function decide(order, command)
   end
   for i = 1, #lines do
     if kinds[i] then
-      hold_line(order, lines[i], lines[i].quantity, kinds[i], details[i], cause, command)
+      hold_line(
+        order, lines[i], lines[i].quantity, kinds[i], details[i], cause, pooled and pooled[i], command
+      )
       if lines[i].state ~= 'preordered' then reserved = reserved + 1 end
     end
   end

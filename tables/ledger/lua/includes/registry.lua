@@ -46,7 +46,7 @@ end
 -- Built-in < channel < channel/sku, field by field (rule 2).
 local DEFAULT = {
   share = 1, buffer = 0, safety_threshold = 0, below_threshold = 'sell_through', preorder_cap = 0,
-  preorder_backed = false, dwell_seconds = 0, primary = false, split = true,
+  preorder_backed = false, dwell_seconds = 0, primary = false, split = true, pool_only = false,
 }
 
 function registry.merged(channel_level, sku_level)
@@ -57,6 +57,7 @@ function registry.merged(channel_level, sku_level)
   if not policy.resume_threshold or policy.resume_threshold <= policy.safety_threshold then
     policy.resume_threshold = policy.safety_threshold + 1
   end
+  if policy.purposes and #policy.purposes == 0 then policy.purposes = nil end
   if policy.warehouses then
     local once = {} -- without duplicates
     policy.allowed = {}

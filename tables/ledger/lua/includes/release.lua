@@ -16,8 +16,20 @@ local function release_waiting(order, line, sku, field, units)
   return units - take
 end
 
+-- The held units of a line in the order in which some of them are released: the smallest hold first, those from pools
+-- after those from the shelf.
+local function smallest_first(sku, line, held)
+  local at = sku.places.at
+  if line.pools then held = require('pool_draw').divided(line, held) end
+  table.sort(held, function(a, b)
+    if a.is_shelf ~= b.is_shelf then return a.is_shelf end
+    return a[2] < b[2] or (a[2] == b[2] and at[a[1]] < at[b[1]])
+  end)
+  return held
+end
+
 -- Release the units of a line that are short, preordered and held, or `most` of them: those that wait first, then those
--- of the smallest hold. `kind` is the counter of the held ones (`locked` or `committed`). -> how many
+-- of the smallest hold, those from pools last. `kind` is the counter of the held ones (`locked` or `committed`). -> how many
 local function release_line(order, line, kind, cause, most)
   local open = orders.open_units(line)
   local left = most and math.min(most, open) or open
@@ -27,14 +39,15 @@ local function release_line(order, line, kind, cause, most)
   left = release_waiting(order, line, sku, 'short', left)
   left = release_waiting(order, line, sku, 'preordered', left)
   local held = orders.held_at(sku, line)
-  if most and #held > 1 then
-    local at = sku.places.at
-    table.sort(held, function(a, b) return a[2] < b[2] or (a[2] == b[2] and at[a[1]] < at[b[1]]) end)
+  if most and (#held > 1 or line.pools) then held = smallest_first(sku, line, held) end
   end
   for _, entry in ipairs(held) do
     local units = math.min(left, entry[2])
     skus.change(sku, kind, entry[1], -units)
     orders.put_units(line, entry[1], -units)
+    if line.pools and not entry.is_shelf then
+      require('pool_draw').give_up(sku, line, entry[1], units, true)
+    end
     left = left - units
   end
   modes.finish(sku, cause)

@@ -29,7 +29,7 @@ local function end_sku_repair(sku, command)
   sku_record.marks_of(sku).repaired = command.id
   sku.numbers[SKU.low], sku.numbers[SKU.high], sku.waits, sku.must_be_whole = 1, 0, true, true
   modes.finish(sku, {'repair', command.id, command.actor})
-  sku.waits = true -- rewrite the entry in the index of dwells
+  sku.waits, sku.pools_changed = true, true -- rewrite the entries in the indexes of dwells and pools
   modes.note_dwells(sku)
   return sku
 end
@@ -130,6 +130,7 @@ local function remove(command)
     skus.known[command.key] = false
     index_drops[#index_drops + 1] = {'skus', command.key}
     index_drops[#index_drops + 1] = {'dwells', command.key}
+    index_drops[#index_drops + 1] = {'pools', command.key}
   elseif command.subject == 'movement' then
     drop_announcement(command.key)
   end

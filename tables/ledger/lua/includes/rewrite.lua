@@ -2,8 +2,8 @@
 -- packed: msgpack [set, expiring, gone, indexed, dropped, patches, moved, at]; ARGV[first…] are the values of `set`,
 -- then those of `expiring`
 --   set      [name, …]         expiring [[name, ms since the epoch], …]         gone [name, …]
---   patches  [[sku, [[channels, [sku, version, at, counters, warehouses, sides, counted, floors, carried]], …]], …]:
---            applied to the stored records after `set`
+--   patches  [[sku, [[channels, [sku, version, at, counters, warehouses, sides, counted, floors, carried, rest,
+--            pool_times]], …]], …]: applied to the stored records after `set`
 --   indexed  [[name, [score, member, …]], …]      dropped [[name, [member, …]], …]      (sorted sets)
 --   moved    [[sku, warehouse, ms, units], …], added to the stored units; at  the ledger's time, ms (move_keys.lua)
 -- Names are without the prefix.
@@ -32,14 +32,20 @@ local function apply_patch(sku, channels, patch)
   for _, warehouse in ipairs(patch[9]) do
     if marks.history then marks.history = select(2, move_keys.split_history(marks.history, warehouse)) end
   end
+  for name, times in pairs(patch[11] or {}) do
+    sku.pool_times = sku.pool_times or {}
+    sku.pool_times[name] = (times[1] ~= 0 or times[2] ~= 0) and times or nil
+  end
+  if sku.pool_times and next(sku.pool_times) == nil then sku.pool_times = nil end
 end
 
--- Apply patches (tables/ledger/records.py, SkuPatch) to a stored SKU, and update the index of dwells from the result.
+-- Apply patches (tables/ledger/records.py, SkuPatch) to a stored SKU, and update the indexes of dwells and pools from
+-- the result.
 local function rewrite_patched(prefix, sku_name, patches)
   local stored = redis.call('GET', prefix .. 'sku:' .. sku_name)
   local sku = stored and sku_record.read(sku_name, stored) or sku_record.new(sku_name)
   for _, each in ipairs(patches) do apply_patch(sku, each[1], each[2]) end
-  local due = false
+  local due = sku_record.pool_due(sku)
   for _, side in pairs(sku.modes) do
     if side[3] ~= 0 and (not due or side[3] < due) then due = side[3] end
   end
@@ -48,6 +54,11 @@ local function rewrite_patched(prefix, sku_name, patches)
     redis.call('ZADD', prefix .. 'dwells', string.format('%.0f', due), sku_name)
   else
     redis.call('ZREM', prefix .. 'dwells', sku_name)
+  end
+  if sku_record.has_pools(sku) then
+    redis.call('ZADD', prefix .. 'pools', 0, sku_name)
+  else
+    redis.call('ZREM', prefix .. 'pools', sku_name)
   end
 end
 

@@ -9,6 +9,7 @@ local pack = cmsgpack.pack
 
 local RESTORED = {
   'numbers', 'places', 'totals', 'sum', 'queued', 'promised', 'filling', 'width', 'counters', 'modes', 'policies',
+  'pool_times',
 }
 
 local function copy(record) return cmsgpack.unpack(pack(record)) end

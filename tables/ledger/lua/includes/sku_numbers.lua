@@ -2,6 +2,7 @@
 -- Of a SKU in more than WAREHOUSE.many warehouses, four sums over the warehouses, of 8 bytes, are stored after those of
 -- SKU, then the free units of each warehouse, then the other three numbers of each. In memory the order is the same.
 -- struct packs a number four times as fast as cmsgpack, and SKUs are half of what an order costs.
+-- `numbers.pooled`: false or nil, or the units in pools by the index of a warehouse's first number (sku_record.lua).
 
 local FIRST, SIZE, MANY = WAREHOUSE.first, WAREHOUSE.size, WAREHOUSE.many
 local NARROW, WIDE = 4, 8 -- bytes of a counter
@@ -29,14 +30,22 @@ local function limit(width) return width == NARROW and NARROW_MAX or WIDE_MAX en
 
 local function fits(value) return value <= NARROW_MAX and value >= -NARROW_MAX end
 
--- The units free at a warehouse, given the index of its first number.
-local function free_at(numbers, at)
+-- The units at a warehouse that no order holds, given the index of its first number.
+local function unheld_at(numbers, at)
   return numbers[at + WAREHOUSE.on_hand] - numbers[at + WAREHOUSE.committed] - numbers[at + WAREHOUSE.locked]
 end
 
--- Of a SKU in many warehouses: `packed` is its record; the free units of `count` warehouses begin at `free`, the other
--- numbers at `others`. Those of a warehouse are unpacked when one of them is first read; `opened` lists the index of
--- the first of them.
+-- The units free at a warehouse: neither held nor in a pool.
+local function free_at(numbers, at)
+  local pooled = numbers.pooled
+  local held = numbers[at + WAREHOUSE.committed] + numbers[at + WAREHOUSE.locked]
+  local unheld = numbers[at + WAREHOUSE.on_hand] - held
+  return pooled and unheld - (pooled[at] or 0) or unheld
+end
+
+-- Of a SKU in many warehouses: `packed` is its record; the free units of `count` warehouses, those in pools included,
+-- begin at `free`, the other numbers at `others`. Those of a warehouse are unpacked when one of them is first read;
+-- `opened` lists the index of the first of them.
 local lazy = {__index = function(numbers, i)
   local place = math.floor((i - FIRST) / SIZE)
   if place >= numbers.count then return nil end
@@ -59,6 +68,7 @@ local function read(packed, from, width, count)
   end
   local free = from + head_bytes[width]
   local sums, numbers = {}, {packed = packed, width = width, count = count, opened = {}, free = free}
+  numbers.pooled = false
   numbers.others = free + width * count
   numbers[1], numbers[2], numbers[3], numbers[4], numbers[5], sums[1], sums[2], sums[3], sums[4] =
     struct.unpack(head_formats[width], packed, from)
@@ -102,10 +112,14 @@ local function best(numbers, count)
   local free = {}
   if numbers.packed then
     free = {struct.unpack(integers_format(numbers.width, numbers.count), numbers.packed, numbers.free)}
-    for _, at in ipairs(numbers.opened) do free[(at - FIRST) / SIZE + 1] = free_at(numbers, at) end
+    for _, at in ipairs(numbers.opened) do free[(at - FIRST) / SIZE + 1] = unheld_at(numbers, at) end
     free[count + 1] = nil -- the position after the last number
   else
-    for place = 1, count do free[place] = free_at(numbers, FIRST + SIZE * (place - 1)) end
+    for place = 1, count do free[place] = unheld_at(numbers, FIRST + SIZE * (place - 1)) end
+  end
+  for at, units in pairs(numbers.pooled or {}) do
+    local place = (at - FIRST) / SIZE + 1
+    free[place] = free[place] - units
   end
   local most = math.max(unpack(free, 1, count))
   for place = 1, count do
@@ -127,7 +141,7 @@ end
 -- -> the packed free units of a warehouse, and its other numbers
 local function packed_at(sku, at)
   local numbers, width = sku.numbers, sku.width
-  return struct.pack(number_formats[width], free_at(numbers, at)),
+  return struct.pack(number_formats[width], unheld_at(numbers, at)),
     struct.pack(others_formats[width], numbers[at + 1], numbers[at + 2], numbers[at + 3])
 end
 
@@ -148,7 +162,7 @@ end
 local function fit_free(sku)
   local numbers = sku.numbers
   local function fit(at)
-    if not fits(free_at(numbers, at)) then sku.width = WIDE end
+    if not fits(unheld_at(numbers, at)) then sku.width = WIDE end
   end
   if numbers.packed then
     for _, at in ipairs(numbers.opened) do fit(at) end
@@ -203,6 +217,6 @@ local function changes(sku)
 end
 
 return {
-  NARROW = NARROW, WIDE = WIDE, limit = limit, fits = fits, free_at = free_at, read = read, open_all = open_all,
-  sums_of = sums_of, best = best, append = append, pack = pack, changes = changes,
+  NARROW = NARROW, WIDE = WIDE, limit = limit, fits = fits, unheld_at = unheld_at, free_at = free_at, read = read,
+  open_all = open_all, sums_of = sums_of, best = best, append = append, pack = pack, changes = changes,
 }

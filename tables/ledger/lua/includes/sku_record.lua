@@ -3,9 +3,11 @@
 --   numbers     as a string (sku_numbers.lua)
 --   warehouses  their names, joined by '\n'
 --   named       0 or a map: `counters` without a place in `numbers`, `modes` (channel -> {state, left_at, due}),
---               `policies`, `filling`
+--               `policies`, `filling`, `pool_times` (pools.lua)
 --   marks       '' or a packed map: `counted`, `floors`, `history`, `repaired`; read only by movements
 -- Format 1 is a map of tables/ledger/records.py, SkuRecord. Both are read; format 2 is written.
+--
+-- A pool is a counter without a place: `reserved#<purpose>@<warehouse>`; a purpose has no `@`.
 --
 -- In memory: {name, numbers, places, sum, queued, promised, width, counters, modes, policies, filling, …}. In many
 -- warehouses it also has `totals`, the sums over the warehouses in the order of WAREHOUSE, and `stored`, the record in
@@ -25,10 +27,37 @@ local function sum_of(totals)
   return totals[1 + WAREHOUSE.on_hand] - totals[1 + WAREHOUSE.committed] - totals[1 + WAREHOUSE.locked]
 end
 
+-- The warehouse of a pool by the name of its counter, false of any other counter; cached: SKUs share the names.
+local warehouse_of = setmetatable({}, {__index = function(known, counter)
+  local warehouse = string.match(counter, '^reserved#[^@]*@(.*)$') or false
+  known[counter] = warehouse
+  return warehouse
+end})
+
+-- The index of the first number of a pool's warehouse, given the name of any counter; nil if it is no pool's.
+function sku_record.pool_place(sku, counter)
+  local warehouse = warehouse_of[counter]
+  return warehouse and sku.places.at[warehouse] or nil
+end
+
+-- -> the units in pools by the index of a warehouse's first number, or false; and their sum
+local function units_in_pools(sku)
+  local pooled, sum = false, 0
+  for counter, units in pairs(sku.counters) do
+    local at = sku_record.pool_place(sku, counter)
+    if at then
+      pooled = pooled or {}
+      pooled[at], sum = (pooled[at] or 0) + units, sum + units
+    end
+  end
+  return pooled, sum
+end
+
 -- Set what follows from the counters by name: `queued`, the units for which orders wait; `promised`, of these the short
--- ones and those that a fill will give to orders (fill.lua). `sum`, the available units, is without the promised.
-local function add_promised(sku)
-  local short, queued = 0, 0
+-- ones and those that a fill will give to orders (fill.lua); `numbers.pooled`. `sum`, the available units, is without
+-- the promised and those in pools.
+local function add_named(sku)
+  local short, queued, in_pools = 0, 0, 0
   for counter, units in pairs(sku.counters or {}) do
     if string.sub(counter, 1, 6) == 'short@' then
       short, queued = short + units, queued + units
@@ -38,14 +67,15 @@ local function add_promised(sku)
   end
   local promised = short + (sku.filling or 0)
   sku.queued, sku.promised = queued ~= 0 and queued or nil, promised ~= 0 and promised or nil
-  sku.sum = sku.sum - promised
+  if sku.counters then sku.numbers.pooled, in_pools = units_in_pools(sku) end
+  sku.sum = sku.sum - promised - in_pools
 end
 
 function sku_record.add_up(sku)
   local totals = sku_numbers.sums_of(sku.numbers, sku.places.count)
   sku.sum = sum_of(totals)
   if sku.totals then sku.totals = totals end
-  add_promised(sku)
+  add_named(sku)
 end
 
 -- Keep `units` from all channels until a later fill.
@@ -153,7 +183,7 @@ local function from_names(name, record)
     sku.modes = sku.modes or {}
     sku.modes[channel] = {side.below and 1 or 2, side.left_at or 0, side.due or 0}
   end
-  sku.policies = not_empty(record.policies)
+  sku.policies, sku.pool_times = not_empty(record.policies), not_empty(record.pool_times)
   sku.marks = {
     counted = not_empty(record.counted), floors = not_empty(record.floors), history = record.history,
     repaired = record.repaired,
@@ -190,12 +220,13 @@ function sku_record.read(name, packed)
   local sku = { -- with room for the fields of a change
     name = name, numbers = numbers, places = its_places, width = width, packed_marks = marks, totals = totals,
     stored = totals and packed, sum = sum, counters = has_named and named.counters or nil,
-    modes = has_named and named.modes or nil, policies = has_named and named.policies or nil, dirty = false,
+    modes = has_named and named.modes or nil, policies = has_named and named.policies or nil,
+    pool_times = has_named and named.pool_times or nil, dirty = false,
     place = nil, logged_from = nil, sum_was = nil, packed = nil, marks = nil,
   }
   if sku.counters then
     sku.filling = named.filling
-    add_promised(sku)
+    add_named(sku)
   end
   return sku
 end
@@ -208,11 +239,12 @@ end
 
 function sku_record.pack(sku)
   local named, marks = MSGPACK.ZERO, sku.packed_marks
-  if sku.counters or sku.modes or sku.policies then
+  if sku.counters or sku.modes or sku.policies or sku.pool_times then
     sku.counters, sku.modes, sku.policies = not_empty(sku.counters), not_empty(sku.modes), not_empty(sku.policies)
-    if sku.counters or sku.modes or sku.policies then
+    if sku.counters or sku.modes or sku.policies or sku.pool_times then
       named = cmsgpack.pack({
         counters = sku.counters, modes = sku.modes, policies = sku.policies, filling = sku.filling,
+        pool_times = sku.pool_times,
       })
     end
   end
@@ -221,6 +253,30 @@ function sku_record.pack(sku)
   local numbers = sku_numbers.pack(sku)
   return HEADER .. string.char(sku.width) .. msgpack.string_headers[#numbers] .. numbers .. sku.places.packed .. named
     .. marks
+end
+
+-- Whether the SKU has a pool that has not ended: then it is in the index `pools`.
+function sku_record.has_pools(sku)
+  for name in pairs(sku.counters or {}) do
+    if string.sub(name, 1, 9) == 'reserved#' then return true end
+  end
+  for _, times in pairs(sku.pool_times or {}) do
+    if times[1] >= 0 then return true end
+  end
+  return false
+end
+
+-- The earlier of two times, each of which may be nil or false.
+function sku_record.earlier(a, b) return a and b and math.min(a, b) or a or b end
+
+-- When the first of its pools opens or ends, or false.
+function sku_record.pool_due(sku)
+  local first = false
+  for _, times in pairs(sku.pool_times or {}) do
+    local due = times[1] > 0 and times[1] or times[1] == 0 and times[2] > 0 and times[2]
+    first = sku_record.earlier(first, due)
+  end
+  return first
 end
 
 -- What to write over the record of a SKU in many warehouses if few numbers have changed and nothing else: a list

@@ -35,6 +35,7 @@ local function run(command)
   for _, sku_name in ipairs(dwelling) do
     local sku = skus.get(sku_name)
     if sku then sku.waits = true end
+    if sku and sku.pool_times then require('pool_times').settle(sku) end
     if sku and modes.dwell_over(sku) then
       modes.touch(sku, {'dwell', '', sku_name})
     elseif sku then

@@ -20,6 +20,7 @@ local set, set_size, expiring, gone = {}, 0, {}, {}
 local deadlines, dwells = {add = {}, drop = {}}, {add = {}, drop = {}}
 local held, unheld = {}, {} -- by SKU
 local new_skus, patched, whole = {}, {}, {}
+local pools = {add = {}, drop = {}} -- the SKUs with pools
 local changed = {} -- {key, offset, bytes}
 local wide_bytes = 0 -- of whole rows of SKUs in many warehouses
 
@@ -94,6 +95,12 @@ local function pack_sku(sku)
   if sku.is_new then new_skus[#new_skus + 1], new_skus[#new_skus + 2] = 0, sku.name end
 end
 
+local function index_pools(sku)
+  local list = sku_record.has_pools(sku) and pools.add or pools.drop
+  if list == pools.add then list[#list + 1] = 0 end
+  list[#list + 1] = sku.name
+end
+
 local function pack_movement(movement)
   if not movement.changed or movement.packed then return end
   if next(movement.record.lines) == nil then movement.record.lines = nil end
@@ -115,7 +122,11 @@ local function pack_all()
       pack_order(order)
     end
   end
-  for i = 1, #skus.changed do pack_sku(skus.changed[i]) end
+  for i = 1, #skus.changed do
+    local sku = skus.changed[i]
+    if sku.pools_changed then index_pools(sku) end
+    pack_sku(sku)
+  end
   for sku_name, due in pairs(modes.dwells_due) do
     if due then
       dwells.add[#dwells.add + 1], dwells.add[#dwells.add + 2] = due, sku_name
@@ -138,6 +149,7 @@ local function run()
   chunked.call('ZADD', KEYS[1] .. 'skus', new_skus)
   indexes.write('deadlines', deadlines)
   indexes.write('dwells', dwells)
+  indexes.write('pools', pools)
   for sku_name, ids in pairs(unheld) do chunked.call('ZREM', KEYS[1] .. 'held:' .. sku_name, ids) end
   for sku_name, ids in pairs(held) do chunked.call('ZADD', KEYS[1] .. 'held:' .. sku_name, ids) end
   -- The key rarely exists: EXISTS costs less than a ZREM of each SKU of each batch.

@@ -1,0 +1,116 @@
+"""Pools over HTTP: what is set aside, for which purpose, in which warehouse, of which SKU.
+
+In: filters and the bounds of a page in a query. Out: settled pools of the ledger, by SKU, as the contract shows them.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from functools import partial
+
+import msgspec
+from aiohttp import web
+from msgspec import Struct
+
+from stocktide.api import problems
+from stocktide.api.requests import check_name, parse_limit, parse_query
+from stocktide.api.settled_reads import SettledReads
+from stocktide.streams.contract.documents import Pool, PoolPage
+from stocktide.streams.contract.events import Malformed
+from stocktide.streams.contract.times import rfc3339
+from stocktide.tables.ledger.client import Ledger
+
+PAGE_POOLS_DEFAULT = 100
+PAGE_POOLS_MAX = 1_000
+# Calls of the ledger for one page: a filter that matches little ends the page early, with its cursor.
+READS_MAX = 10
+
+
+class PoolCursor(Struct, frozen=True, array_like=True):
+    """A place in the order of pools: by SKU, then by `<purpose>@<warehouse>`."""
+
+    sku: str
+    pool: str
+
+
+class PoolFilter(Struct, frozen=True):
+    """Which pools are shown; None: any."""
+
+    purpose: str | None
+    warehouse: str | None
+    sku: str | None
+
+    def matches(self, purpose: str, warehouse: str) -> bool:
+        """Whether a pool of a SKU is shown."""
+        return self.purpose in (None, purpose) and self.warehouse in (None, warehouse)
+
+
+_CURSOR = msgspec.msgpack.Decoder(PoolCursor)
+
+
+class PoolHandler:
+    """The handler of `/v1/pools`."""
+
+    def __init__(self, ledger: Ledger, reads: SettledReads) -> None:
+        self._ledger = ledger
+        self._reads = reads
+
+    async def get(self, request: web.Request) -> web.Response:
+        """`GET /v1/pools?purpose=…&warehouse=…&sku=…&cursor=…&limit=…`."""
+        query = parse_query(request)
+        wanted = PoolFilter(query.get("purpose"), query.get("warehouse"), query.get("sku"))
+        for name in PoolFilter.__struct_fields__:
+            value = query.get(name)
+            if value is not None and (invalid := check_name(name, value)) is not None:
+                return invalid
+        limit = parse_limit(query.get("limit"), PAGE_POOLS_DEFAULT, PAGE_POOLS_MAX)
+        if isinstance(limit, web.Response):
+            return limit
+        after = PoolCursor(wanted.sku or "", "")
+        if (given := query.get("cursor")) is not None:
+            cursor = _decode(given)
+            if cursor is None:
+                return problems.from_malformed(Malformed("invalid_field", "not the `next` of a page", "cursor"))
+            after = cursor
+        items, following = await self._page(wanted, after, limit)
+        return problems.json_response(PoolPage(items, None if following is None else _encode(following)))
+
+    async def _page(self, wanted: PoolFilter, after: PoolCursor, limit: int) -> tuple[list[Pool], PoolCursor | None]:
+        items: list[Pool] = []
+        size = limit if wanted.purpose is None and wanted.warehouse is None else PAGE_POOLS_MAX
+        deadline, first, passed = self._reads.deadline(), after.sku, False
+        for _ in range(READS_MAX):
+            found = await self._reads.settled(partial(self._ledger.read_pools, first, size, passed), deadline)
+            for row in found.rows:
+                if wanted.sku not in (None, row.sku):
+                    return items, None
+                for name in sorted(row.pools):
+                    if row.sku == after.sku and name <= after.pool:
+                        continue
+                    if len(items) == limit:
+                        return items, after
+                    after = PoolCursor(row.sku, name)
+                    purpose, _, warehouse = name.partition("@")
+                    if wanted.matches(purpose, warehouse):
+                        items.append(_pool(row.sku, purpose, warehouse, row.pools[name]))
+            if not found.more or not found.rows:
+                return items, None
+            first, passed = found.rows[-1].sku, True
+        return items, after
+
+
+def _pool(sku: str, purpose: str, warehouse: str, held: tuple[int, int, int]) -> Pool:
+    units, begins, ends = held
+    return Pool(purpose, warehouse, sku, units, rfc3339(begins) if begins else None, rfc3339(ends) if ends else None)
+
+
+def _encode(cursor: PoolCursor) -> str:
+    return base64.urlsafe_b64encode(msgspec.msgpack.encode(cursor)).decode().rstrip("=")
+
+
+def _decode(given: str) -> PoolCursor | None:
+    try:
+        return _CURSOR.decode(base64.urlsafe_b64decode(given + "=" * (-len(given) % 4)))
+    except (binascii.Error, ValueError, msgspec.MsgspecError):
+        return None
