@@ -151,7 +151,7 @@ def queue(state: ModelState, order: ModelOrder) -> None:
 
 
 def _hold_sold(state: ModelState, command: Place, order: ModelOrder) -> None:
-    """Rule 49: what is there is held, from pools first; the rest is preordered where the policy allows it, else short."""
+    """Rule 49: what is there is held, from pools first; the rest is preordered if the policy allows it, else short."""
     order.state = "paid" if command.paid else "reserved"
     order.expires_at = None if command.paid else state.now + command.hold_ms
     for line in order.lines:

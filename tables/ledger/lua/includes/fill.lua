@@ -1,5 +1,6 @@
 -- Give free units to the orders that wait for them (rules 15, 16, 49): short units first, from all that is on the
--- shelf, never from pools; then preorders, from the units above the safety threshold of their channel. Before any channel is evaluated.
+-- shelf; then preorders, from the units above the safety threshold of their channel. Nothing comes from pools, and
+-- channels that sell from pools alone get nothing. Before any channel is evaluated.
 -- A batch fills a bounded number of orders. What is left is kept from all channels as the SKU's `filling` (units), and
 -- the SKU is in the sorted set `fills` until a later step has gone on with it.
 

@@ -24,8 +24,8 @@ local FREE_SIGN = {
   [WAREHOUSE.on_hand] = 1, [WAREHOUSE.committed] = -1, [WAREHOUSE.locked] = -1, [WAREHOUSE.damaged] = 0,
 }
 
-local function moved_at(sku, at, from)
-  local sum, first = 0, at - WAREHOUSE.first
+local function moved_at(sku, at)
+  local sum, first, from = 0, at - WAREHOUSE.first, sku.logged_from
   while from < log.size do -- the change, and a fill that followed it
     local last = from + 4 + 2 * log[from + 4]
     for i = from + 5, last, 2 do
@@ -47,7 +47,7 @@ local function available_before(sku, policy)
   local sum = -(sku.promised_was or 0)
   for _, warehouse in ipairs(policy.warehouses) do
     local at = sku.places.at[warehouse]
-    if at then sum = sum + free_at(sku.numbers, at) - moved_at(sku, at, sku.logged_from) end
+    if at then sum = sum + free_at(sku.numbers, at) - moved_at(sku, at) end
   end
   return sum
 end
@@ -182,7 +182,7 @@ local function report_negative(sku)
         local warehouse = sku.places.names[(counter - kind) / WAREHOUSE.size + 1]
         alerts.add(PHYSICAL[kind], sku, {warehouse = warehouse, quantity = numbers[at + kind]})
       end
-      if free_at(sku.numbers, at) < 0 and moved_at(sku, at, sku.logged_from) < 0 and not (reported and reported[at]) then
+      if free_at(sku.numbers, at) < 0 and moved_at(sku, at) < 0 and not (reported and reported[at]) then
         reported = reported or {}
         reported[at] = true
       end
@@ -206,7 +206,7 @@ local function has_risen(sku)
     elseif FREE_SIGN[counter % WAREHOUSE.size] * log[i + 1] > 0 then
       at = counter - counter % WAREHOUSE.size + WAREHOUSE.first
     end
-    if at and moved_at(sku, at, sku.logged_from) > 0 then return true end
+    if at and moved_at(sku, at) > 0 then return true end
   end
   return false
 end

@@ -29,7 +29,8 @@ local function smallest_first(sku, line, held)
 end
 
 -- Release the units of a line that are short, preordered and held, or `most` of them: those that wait first, then those
--- of the smallest hold, those from pools last. `kind` is the counter of the held ones (`locked` or `committed`). -> how many
+-- of the smallest hold, those from pools last.
+-- `kind` is the counter of the held ones (`locked` or `committed`). -> how many
 local function release_line(order, line, kind, cause, most)
   local open = orders.open_units(line)
   local left = most and math.min(most, open) or open
@@ -40,14 +41,11 @@ local function release_line(order, line, kind, cause, most)
   left = release_waiting(order, line, sku, 'preordered', left)
   local held = orders.held_at(sku, line)
   if most and (#held > 1 or line.pools) then held = smallest_first(sku, line, held) end
-  end
   for _, entry in ipairs(held) do
     local units = math.min(left, entry[2])
     skus.change(sku, kind, entry[1], -units)
     orders.put_units(line, entry[1], -units)
-    if line.pools and not entry.is_shelf then
-      require('pool_draw').give_up(sku, line, entry[1], units, true)
-    end
+    if line.pools and not entry.is_shelf then require('pool_draw').give_up(sku, line, entry[1], units, true) end
     left = left - units
   end
   modes.finish(sku, cause)
