@@ -113,16 +113,16 @@ def give_back(state: ModelState, order: ModelOrder, line: ModelLine, units: int,
     line.preordered -= preordered
     units -= preordered
     pooled = {name: _from_pools(line, name) for name in line.warehouses}
-    shelf = {name: held - pooled[name] for name, held in line.warehouses.items()}
+    shelf, held = {name: units - pooled[name] for name, units in line.warehouses.items()}, dict(line.warehouses)
     for part in (shelf, pooled):
         for name in sorted(part, key=lambda name: (part[name], sku.warehouses.index(name))):
             taken = min(units, part[name])
             sku.add(f"{counter}@{name}", -taken)
-            line.warehouses[name] -= taken
+            held[name] -= taken
             units -= taken
             if part is pooled:
                 _put_back(sku, line, name, taken)
-    line.warehouses = {name: left for name, left in line.warehouses.items() if left}
+    line.warehouses = {name: left for name, left in held.items() if left}
     line.state = open_state(order, line) or "cancelled"
     evaluate(state, line.sku, fills=fills)
 
@@ -133,12 +133,13 @@ def _from_pools(line: ModelLine, warehouse: str) -> int:
 
 def _put_back(sku: ModelSku, line: ModelLine, warehouse: str, units: int) -> None:
     """Return units of a line to its pools at a warehouse."""
-    for pool in sorted(pool for pool in line.pools if pool_warehouse(pool) == warehouse):
-        back = min(units, line.pools[pool])
+    pools = dict(line.pools)
+    for pool in sorted(pool for pool in pools if pool_warehouse(pool) == warehouse):
+        back = min(units, pools[pool])
         put_back(sku, pool, back)
-        line.pools[pool] -= back
+        pools[pool] -= back
         units -= back
-    line.pools = {pool: left for pool, left in line.pools.items() if left}
+    line.pools = {pool: left for pool, left in pools.items() if left}
 
 
 def finish_change(order: ModelOrder) -> None:

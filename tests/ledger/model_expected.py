@@ -72,6 +72,8 @@ def arrive(state: ModelState, name: str, units: int, warehouse: str, expected_id
         return
     was = known.incoming(name)
     known.received[name] = max(0, known.received.get(name, 0) + units)
+    if not known.received[name]:
+        del known.received[name]  # voided: nothing came
     state.skus[name].add(f"incoming#{expected_id}", known.incoming(name) - was)
 
 
