@@ -6,6 +6,7 @@ from the rules alone: a difference from the Lua is a mistake in one of the two, 
 
 from __future__ import annotations
 
+import math
 from typing import assert_never
 
 from stocktide.tables.ledger import commands
@@ -268,10 +269,17 @@ def _evaluate_all(state: model_state.ModelState) -> None:
         evaluate(state, name)
 
 
+def _deadline(state: model_state.ModelState, order: model_state.ModelOrder) -> float:
+    """When the expiry step is due for an order: the first of the end of its hold, and of its parked events."""
+    ends = [order.expires_at] if order.expires_at else []
+    alerts = [each.since + state.waiting_alert_ms for each in order.parked if not each.alerted]
+    return min([*ends, *alerts, *(each.until for each in order.parked)], default=math.inf)
+
+
 def _tick(state: model_state.ModelState) -> Outcome:
     """End every hold, wait, pool and dwell that is over, without a bound."""
     due = model_expected.report_overdue(state)
-    for order_id, order in list(state.orders.items()):
+    for order_id, order in sorted(state.orders.items(), key=lambda entry: (_deadline(state, entry[1]), entry[0])):
         due |= model_orders.expire_if_due(state, order)
         _apply_due_returns(state, order)
         for event in list(order.parked):
