@@ -104,9 +104,9 @@ class MovementRecord(Struct, frozen=True, omit_defaults=True):
     A count in `parts` (lua/includes/count_parts.lua) has the numbers of the `arrived` parts and the `progress` of its
     steps. The record `<id> part <n>` is that `part` with its lines, and its `origin` while it waits.
 
-    An announcement (lua/includes/announcements.lua) that was accepted has its `eta` (ms), the number of its `amendments`,
-    and whether it is `overdue` and an alert has said so; `at` is the time of its newest body. A receipt names the
-    announcement `expected_id`.
+    An announcement (lua/includes/announcements.lua) that was accepted has its `eta` (ms), the number of its
+    `amendments`, and whether it is `overdue` and an alert has said so; `at` is the time of its newest body. A receipt
+    names the announcement `expected_id`.
     """
 
     kind: str
