@@ -165,11 +165,11 @@ def published_movement(warehouse: str, id: str, record: MovementRecord, batch: i
 
 
 def announcement_view(warehouse: str, id: str, record: MovementRecord) -> Announcement:
-    """An announcement of the contract. Lines that were withdrawn before any of their units came are left out."""
+    """An announcement of the contract, without lines of which nothing is announced any more and nothing came."""
     lines = [
         AnnouncedLine(line.sku, line.quantity, line.received, line.incoming, max(0, line.received - line.quantity))
         for line in record.lines
-        if line.received or line.outcome != Outcome.WITHDRAWN
+        if line.received or line.outcome == Outcome.EXPECTED
     ]
     return Announcement(
         id=id,

@@ -193,7 +193,7 @@ async def _compare_announcements(shop: RedisShopClient, model: ModelDriver) -> N
     for only, wanted in ((True, late), (False, {"\n".join(key) for key in known} - late)):
         assert {key for key, _ in (await shop.ledger.read_expected("", "", only, "", 1_000)).value.rows} == wanted
     for sku in SKUS:
-        named = {"\n".join(key) for key, each in known.items() if sku in each.announced or sku in each.received}
+        named = {"\n".join(key) for key, each in known.items() if sku in each.announced or each.received.get(sku)}
         assert {key for key, _ in (await shop.ledger.read_expected("", sku, None, "", 1_000)).value.rows} == named
         due = {"\n".join(key).encode(): each.eta for key, each in known.items() if each.incoming(sku)}
         assert await shop.index(f"incoming:{sku}") == due

@@ -8,8 +8,11 @@ local modes = require('modes')
 local movements = require('movements')
 local offer = require('offer')
 local prefetch = require('prefetch')
+local queue = require('queue')
 local refusals = require('refusals')
 local skus = require('skus')
+
+local ORDERS_NAMED_MAX = 20 -- in an alert
 
 local due_of, lines_by_sku, touch = announcements.due_of, announcements.lines_by_sku, announcements.touch
 
@@ -64,7 +67,7 @@ local function report_unbacked(sku, movement)
   if preordered <= incoming then return end
   alerts.add('preorders_unbacked', sku, {
     warehouse = movement.warehouse, quantity = preordered - incoming, event_id = movement.id,
-    event_type = 'stock.expected',
+    event_type = 'stock.expected', orders = queue.first_of_all(sku, ORDERS_NAMED_MAX),
   })
 end
 

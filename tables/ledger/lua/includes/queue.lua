@@ -72,6 +72,18 @@ function queue.first(sku_name, channel, count)
   return found
 end
 
+-- The first `count` orders that wait for units of a SKU, of all channels. -> their ids
+function queue.first_of_all(sku, count)
+  local entries, ids = {}, {}
+  for counter in pairs(sku.counters or {}) do
+    local channel = string.match(counter, '^preordered@(.*)$')
+    for _, entry in ipairs(channel and queue.first(sku.name, channel, count) or {}) do entries[#entries + 1] = entry end
+  end
+  table.sort(entries, is_before)
+  for i = 1, math.min(count, #entries) do ids[i] = entries[i][2] end
+  return ids
+end
+
 queue.is_before = is_before
 
 batch.writers[#batch.writers + 1] = function()

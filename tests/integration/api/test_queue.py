@@ -1,0 +1,51 @@
+"""Orders that wait for stock, and orders that are already sold, by HTTP and by Kafka."""
+
+from __future__ import annotations
+
+from tests.harness.api_client import ApiTestClient, unique_name
+from tests.harness.events import AT, lines_of, order_placed
+
+
+async def test_a_receipt_fills_a_paid_preorder_before_the_channel_reopens(shop: ApiTestClient) -> None:
+    sku, channel = await shop.receive_new(1), unique_name("channel")
+    policy = {"below_threshold": "preorder", "preorder_cap": 10}
+    assert (await shop.put(f"/v1/policies/{channel}", policy)).status in (200, 201)
+    assert (await shop.place(sku, 1, channel=channel)).status == 201
+    placed = await shop.place(sku, 3, channel=channel)
+    assert (placed.status, placed.body["lines"][0]["state"]) == (201, "preordered")
+    path = f"/v1/orders/{placed.body['order_id']}"
+    paid = await shop.post(f"{path}/pay", {})
+    assert (paid.body["state"], paid.body["lines"][0]["preordered"]) == ("paid", 3)
+    await shop.receive(sku, 3)
+    body = await shop.get_when(path, lambda answer: answer.body["lines"][0]["state"] == "committed")
+    assert (body["lines"][0]["reserved"], body["lines"][0]["preordered"]) == (3, 0)
+    stock = await shop.stock(sku)
+    assert (stock["committed"], stock["preordered"], stock["available"]) == (3, 0, 0)
+    assert stock["channels"][channel]["mode"] == "preorder"
+
+
+async def test_a_sold_order_by_kafka_is_short_until_goods_come(shop: ApiTestClient) -> None:
+    sku, order_id = await shop.receive_new(2), unique_name("order")
+    await shop.send_events({**order_placed(order_id, sku, 5), "accept": "sold"})
+    path = f"/v1/orders/{order_id}"
+    body = await shop.get_when(path, lambda answer: answer.status == 200)
+    assert (body["state"], body["lines"][0]["reserved"], body["lines"][0]["short"]) == ("reserved", 2, 3)
+    stock = await shop.stock(sku)
+    assert (stock["short"], stock["available"], stock["locked"]) == (3, -3, 2)
+    await shop.receive(sku, 4)
+    body = await shop.get_when(path, lambda answer: answer.body["lines"][0]["short"] == 0)
+    assert body["lines"][0]["reserved"] == 5
+    assert (await shop.stock(sku))["available"] == 1
+
+
+async def test_a_sold_order_makes_an_unknown_sku_known(shop: ApiTestClient) -> None:
+    sku = unique_name("sku")
+    placed = await shop.post("/v1/orders", {**_order(sku), "accept": "sold"})
+    assert (placed.status, placed.body["lines"][0]["short"]) == (201, 2)
+    assert (await shop.stock(sku))["on_hand"] == 0
+    assert (await shop.post("/v1/orders", {**_order(unique_name("sku"))})).problem == (409, "unknown_sku")
+    assert (await shop.post("/v1/orders", {**_order(sku), "accept": "gladly"})).status == 422
+
+
+def _order(sku: str) -> dict[str, object]:
+    return {"order_id": unique_name("order"), "channel": "tmall", "lines": lines_of((sku, 2)), "occurred_at": AT}
