@@ -215,8 +215,8 @@ MUTANTS: tuple[Mutant, ...] = (
         (
             Edit(
                 f"{_INCLUDES}/release.lua",
-                "    orders.put_units(line, entry[1], -units)\n    left = left - units",
-                "    if not most then orders.put_units(line, entry[1], -units) end\n    left = left - units",
+                "    orders.put_units(line, entry[1], -units)\n    if line.pools",
+                "    if not most then orders.put_units(line, entry[1], -units) end\n    if line.pools",
             ),
         ),
     ),
@@ -228,8 +228,8 @@ MUTANTS: tuple[Mutant, ...] = (
         (
             Edit(
                 f"{_INCLUDES}/additions.lua",
-                "local kind, detail = place.plan_line(rules, each.sku, each.units)",
-                "local kind, detail = rules and 'reserve', {WAREHOUSE.first, each.units}",
+                "local kind, detail, parts = place.plan_line(rules, each.sku, each.units)",
+                "local kind, detail, parts = rules and 'reserve', {WAREHOUSE.first, each.units}, nil",
             ),
         ),
     ),

@@ -252,8 +252,10 @@ def _reevaluate(state: model_state.ModelState, name: str, channel: str, before: 
     """A new policy of a channel changes only the SKUs whose offer to it moves, or whose waiting orders can be filled;
     dwells of other channels end with it."""
     sku = state.skus[name]
+    sides = dict(sku.sides)
     model_policy.evaluate(state, sku, waived=channel, channels=(channel,))
     if current_offer(state, channel, sku) != before or (fills and next_line(state, name) is not None):
+        sku.sides = sides  # orders are filled before the channel reopens
         evaluate(state, name, waived=channel, fills=fills)
 
 

@@ -7,7 +7,8 @@ from copy import deepcopy
 
 from stocktide.tables.ledger.commands import Cancel, Change, Pay
 from stocktide.tables.ledger.outcomes import Outcome
-from tests.ledger.model_orders import decide_line, end_dwells, hold, open_state
+from tests.ledger.model_lines import decide_line
+from tests.ledger.model_orders import end_dwells, hold, open_state
 from tests.ledger.model_pools import pool_warehouse, put_back
 from tests.ledger.model_queue import evaluate, fill, next_line
 from tests.ledger.model_state import ModelLine, ModelOrder, ModelSku, ModelState

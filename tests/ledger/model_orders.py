@@ -2,24 +2,14 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from copy import deepcopy
-from dataclasses import dataclass, field
 
 from stocktide.tables.ledger.commands import Cancel, Extend, Pay, Place
 from stocktide.tables.ledger.outcomes import Outcome
-from tests.ledger.model_policy import (
-    EffectivePolicy,
-    available,
-    current_offer,
-    effective_policy,
-    remaining_preorders,
-    shelf_offer,
-    sources,
-)
-from tests.ledger.model_pools import give_back, pool_draws, pool_warehouse, settle_pools
-from tests.ledger.model_queue import draw_up_to, evaluate, fill, next_line
-from tests.ledger.model_state import HOLD_MS_MAX, ModelLine, ModelOrder, ModelSku, ModelState
+from tests.ledger.model_lines import DecidedLine, decide_line, decide_sold
+from tests.ledger.model_pools import give_back, settle_pools
+from tests.ledger.model_queue import evaluate, fill, next_line
+from tests.ledger.model_state import HOLD_MS_MAX, ModelLine, ModelOrder, ModelState
 
 FINAL = {"cancelled", "expired", "rejected"}
 
@@ -98,24 +88,6 @@ def _decide(state: ModelState, command: Place, order: ModelOrder) -> None:
         hold(state, order, line, decided)
 
 
-@dataclass
-class DecidedLine:
-    """Where a line's units come from: warehouses, those from pools included; and those that wait."""
-
-    warehouses: dict[str, int] = field(default_factory=dict)
-    pools: dict[str, int] = field(default_factory=dict)
-    preordered: int = 0
-    short: int = 0
-
-    @classmethod
-    def of(cls, shelf: dict[str, int], pools: dict[str, int], preordered: int = 0, short: int = 0) -> DecidedLine:
-        """The units from the shelf and from pools, by warehouse."""
-        warehouses = Counter(shelf)
-        for pool, units in pools.items():
-            warehouses[pool_warehouse(pool)] += units
-        return cls(dict(warehouses), pools, preordered, short)
-
-
 def hold(state: ModelState, order: ModelOrder, line: ModelLine, decided: DecidedLine) -> None:
     """Hold more units of a line."""
     sku, counter = state.skus[line.sku], "locked" if order.state == "reserved" else "committed"
@@ -151,103 +123,11 @@ def queue(state: ModelState, order: ModelOrder) -> None:
 
 
 def _hold_sold(state: ModelState, command: Place, order: ModelOrder) -> None:
-    """Rule 49: what is there is held, from pools first; the rest is preordered if the policy allows it, else short."""
+    """Rule 49: every line is held, or waits."""
     order.state = "paid" if command.paid else "reserved"
     order.expires_at = None if command.paid else state.now + command.hold_ms
     for line in order.lines:
-        sku = state.skus.setdefault(line.sku, ModelSku())
-        policy = effective_policy(state, command.channel, sku)
-        pools = pool_draws(sku, policy, _purposes(command, policy), line.quantity)
-        rest = line.quantity - sum(pools.values())
-        drawn = _draw_sold(sku, policy, rest, pools)
-        missing = rest - sum(drawn.values())
-        decided = DecidedLine.of(drawn, pools, short=missing)
-        if missing and policy.below == "preorder" and policy.preorder_cap and command.allow_preorder:
-            if missing > remaining_preorders(sku, command.channel, policy):
-                state.alerts.append(("preorder_cap_exceeded", line.sku))
-            decided.preordered, decided.short = missing, 0
-        elif missing:
-            state.alerts.append(("sold_short", line.sku))
-        hold(state, order, line, decided)
-
-
-def _draw_sold(sku: ModelSku, policy: EffectivePolicy, rest: int, pools: dict[str, int]) -> dict[str, int]:
-    """What a sold line takes from the shelf: without `split` from the warehouse of its pools."""
-    # No short unit can have what is free: a rise would have filled it.
-    most = 0 if policy.pool_only else min(rest, available(sku, policy) + sku.short())
-    if most <= 0:
-        return {}
-    if not pools or policy.split:
-        return draw_up_to(sku, policy, most)
-    (where,) = {pool_warehouse(pool) for pool in pools}
-    return {where: min(most, sku.free(where))} if sku.free(where) > 0 else {}
-
-
-def _purposes(command: Place, policy: EffectivePolicy) -> tuple[str, ...]:
-    """The pools from which an order draws: its own, then those of its channel."""
-    named = (command.purpose,) if command.purpose and "@" not in command.purpose else ()
-    return tuple(dict.fromkeys((*named, *policy.purposes)))
-
-
-def decide_line(state: ModelState, command: Place, line: ModelLine) -> DecidedLine | Outcome:
-    """A line's units, or the reason of its refusal. Rule 28: from pools first, the rest under the channel's rules."""
-    sku = state.skus.get(line.sku)
-    if sku is None:
-        return Outcome.UNKNOWN_SKU
-    policy = effective_policy(state, command.channel, sku)
-    pools = pool_draws(sku, policy, _purposes(command, policy), line.quantity)
-    rest = line.quantity - sum(pools.values())
-    shelf = _decide_rest(state, command, sku, policy, rest) if rest else {}
-    is_from_shelf = isinstance(shelf, dict) and (shelf or not rest)
-    if pools and not is_from_shelf and current_offer(state, command.channel, sku).mode == "in_stock":
-        return Outcome.INSUFFICIENT_STOCK  # never preordered where the channel is in stock by its own pools
-    if isinstance(shelf, Outcome):
-        return shelf
-    if pools and shelf and not policy.split:
-        # A line that may not be split is of one warehouse, or whole from the shelf.
-        (where,) = {pool_warehouse(pool) for pool in pools}
-        shelf = {where: rest}
-        if sku.free(where) < rest:
-            pools, rest = {}, line.quantity
-            whole = _decide_rest(state, command, sku, policy, rest)
-            if isinstance(whole, Outcome):
-                return whole
-            shelf = whole
-    return DecidedLine.of(shelf, pools, preordered=rest if not shelf else 0)
-
-
-def _decide_rest(
-    state: ModelState, command: Place, sku: ModelSku, policy: EffectivePolicy, units: int
-) -> dict[str, int] | Outcome:
-    """The warehouses of units from the shelf, `{}` for a preorder, or the reason of the refusal."""
-    if command.priority == "vip" and not policy.pool_only and available(sku, policy) >= units:
-        drawn = draw(sku, policy, units)
-        if drawn:
-            return drawn
-    mode, quantity, remaining = shelf_offer(state, command.channel, sku)
-    if mode == "in_stock":
-        return draw(sku, policy, units) if units <= quantity else Outcome.INSUFFICIENT_STOCK
-    if mode == "suspended":
-        return Outcome.CHANNEL_SUSPENDED
-    if policy.below != "preorder" or policy.preorder_cap == 0 or not command.allow_preorder:
-        return Outcome.INSUFFICIENT_STOCK
-    return {} if units <= remaining else Outcome.PREORDER_CAP_REACHED
-
-
-def draw(sku: ModelSku, policy: EffectivePolicy, units: int) -> dict[str, int]:
-    """Most free stock first: one warehouse that fills the line, else (`split`) over the positive ones."""
-    # sorted() is stable: of two with equal stock, the one that appeared first.
-    names = sorted((name for name in sources(sku, policy) if sku.free(name) > 0), key=lambda name: -sku.free(name))
-    if names and sku.free(names[0]) >= units:
-        return {names[0]: units}
-    drawn: dict[str, int] = {}
-    if policy.split:
-        for name in names:
-            taken = min(units, sku.free(name))
-            units -= taken
-            if taken:
-                drawn[name] = taken
-    return drawn if units == 0 else {}
+        hold(state, order, line, decide_sold(state, command, line))
 
 
 def _outcome(order: ModelOrder) -> Outcome:

@@ -40,26 +40,17 @@ function sku_record.pool_place(sku, counter)
   return warehouse and sku.places.at[warehouse] or nil
 end
 
--- -> the units in pools by the index of a warehouse's first number, or false; and their sum
-local function units_in_pools(sku)
-  local pooled, sum = false, 0
-  for counter, units in pairs(sku.counters) do
-    local at = sku_record.pool_place(sku, counter)
-    if at then
-      pooled = pooled or {}
-      pooled[at], sum = (pooled[at] or 0) + units, sum + units
-    end
-  end
-  return pooled, sum
-end
-
 -- Set what follows from the counters by name: `queued`, the units for which orders wait; `promised`, of these the short
 -- ones and those that a fill will give to orders (fill.lua); `numbers.pooled`. `sum`, the available units, is without
 -- the promised and those in pools.
 local function add_named(sku)
-  local short, queued, in_pools = 0, 0, 0
+  local short, queued, in_pools, pooled = 0, 0, 0, false
   for counter, units in pairs(sku.counters or {}) do
-    if string.sub(counter, 1, 6) == 'short@' then
+    local at = sku_record.pool_place(sku, counter)
+    if at then
+      pooled = pooled or {}
+      pooled[at], in_pools = (pooled[at] or 0) + units, in_pools + units
+    elseif string.sub(counter, 1, 6) == 'short@' then
       short, queued = short + units, queued + units
     elseif string.sub(counter, 1, 11) == 'preordered@' then
       queued = queued + units
@@ -67,7 +58,7 @@ local function add_named(sku)
   end
   local promised = short + (sku.filling or 0)
   sku.queued, sku.promised = queued ~= 0 and queued or nil, promised ~= 0 and promised or nil
-  if sku.counters then sku.numbers.pooled, in_pools = units_in_pools(sku) end
+  if sku.counters then sku.numbers.pooled = pooled end
   sku.sum = sku.sum - promised - in_pools
 end
 
