@@ -19,6 +19,7 @@ from stocktide.agents.partition_workers import PartitionWorkers
 from stocktide.agents.publication_tick import PublicationTick
 from stocktide.errors import StartError
 from stocktide.settings import Settings
+from stocktide.streams.journal.log import KafkaLog
 from stocktide.streams.journal.trim import trim_journal
 from stocktide.streams.kafka.groups import adopt_offsets, publishing_group
 from stocktide.streams.kafka.publish import OutputRow
@@ -41,7 +42,8 @@ class PublishingRole(WorkerRole):
         positions = make_published_table(self.app, "journal_positions", positions_topic, 1)
         updates = make_published_table(self.app, "channel_stock", updates_topic, settings.partitions)
         tick = PublicationTick(time.monotonic)
-        derivation = Derivation(positions, positions_topic, self.publisher, app_id, metrics, tick.work)
+        open_log = partial(KafkaLog, settings.kafka, JOURNAL.full_name(app_id), **self._security)
+        derivation = Derivation(positions, positions_topic, self.publisher, app_id, metrics, tick.work, open_log)
         workers = PartitionWorkers(JOURNAL.name, derivation.derive, self.app.membership, tick)
         self.workers[JOURNAL] = workers
         self.stock = StockAgent(updates, self.publisher, updates_topic, settings.publish_interval_ms, metrics, tick)

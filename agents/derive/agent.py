@@ -3,22 +3,27 @@
 In: chunks of the journal. Out: rows of `reservations`, `adjustments`, `stock`, `policies`, `alerts`, `audit` and
 `dead-letters`, of states only the newest per key; then the reader's position, from which a restart continues. Kafka
 acknowledges the rows before the position is written, and the position before the chunk is acked, so a crash only causes
-the same rows to be derived again.
+the same rows to be derived again. Where a chunk begins beyond the records that the reader has seen, these are read from
+the journal first: without them the reader would find every later batch void.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import AsyncIterator, Callable
 from itertools import islice
+from typing import Any
 
 import msgspec
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from stocktide.agents.dead_letters import BurstDetector
 from stocktide.agents.derive.rows import RowCollector
 from stocktide.agents.metrics import WorkerMetrics
 from stocktide.agents.publication_tick import Stopwatch
+from stocktide.errors import StocktideError
+from stocktide.streams.journal.log import JournalLog
 from stocktide.streams.journal.record import (
     JournalReader,
     Position,
@@ -40,18 +45,27 @@ logger = logging.getLogger(__name__)
 # Work done before the event loop runs other tasks, such as answers: about a millisecond each.
 BATCHES_PER_TURN = 2
 ROWS_PER_TURN = 50
+# The broker returns existing records at once: this long without any is an outage, and the chunk is tried again.
+READ_SECONDS_MAX = 10.0
 
 
 class _ShardState(Struct, frozen=True):
+    """`next_offset` is the one after the last record that was read; `position` is behind it where records are void."""
+
     epoch: int
     position: Position
+    next_offset: int
     begun: Position | None = None
     bytes_since: int = 0
 
 
+class MissingRecords(StocktideError):
+    """The journal does not give the records before a chunk; the chunk is tried again."""
+
+
 class Derivation:
     """Derives one journal. `app_id` prefixes the topics' names; a shard is a partition of the journal. `work` measures
-    the time in which batches are decoded and rows are made."""
+    the time in which batches are decoded and rows are made; `open_log` gives a client of a shard's journal."""
 
     def __init__(
         self,
@@ -61,6 +75,7 @@ class Derivation:
         app_id: str,
         metrics: WorkerMetrics,
         work: Stopwatch,
+        open_log: Callable[[int], JournalLog],
     ) -> None:
         self._positions = positions
         self._positions_topic = positions_topic
@@ -69,22 +84,49 @@ class Derivation:
         self._metrics = metrics
         self._bursts = BurstDetector()
         self._work = work
+        self._open_log = open_log
         # By shard: the state since it was read from the table, valid within its epoch.
         self._shards: dict[int, _ShardState] = {}
 
     async def derive(self, chunk: Chunk, epoch: int) -> None:
-        """Publish the rows of a chunk. Raises MembershipLost; may be called again with the same chunk."""
+        """Publish the rows of a chunk, and of the records before it that were not read. Raises MembershipLost,
+        MissingRecords and KafkaError; may be called again with the same chunk."""
         state = self._shard_state(chunk.partition, epoch)
-        if state.position.offset < chunk.records[0].offset and state.position == Position.beginning():
-            logger.error(
-                "%s begins at offset %d and no position before it is known: the validity of batches cannot be checked",
-                chunk.topic,
-                chunk.records[0].offset,
-            )
+        if state.next_offset < chunk.records[0].offset:
+            async for missing in self._missing_before(chunk, state.next_offset):
+                await self._derive(missing, epoch)
+        await self._derive(chunk, epoch)
+
+    async def _missing_before(self, chunk: Chunk, offset: int) -> AsyncIterator[Chunk]:
+        """The records from `offset` up to the chunk, as chunks."""
+        log, end = self._open_log(chunk.partition), chunk.records[0].offset
+        try:
+            beginning, _ = await log.bounds()
+            if offset < beginning:
+                logger.error(
+                    "%s begins at offset %d, and is derived up to %d: the validity of batches cannot be checked",
+                    *(chunk.topic, beginning, offset),
+                )
+                offset = beginning
+            elif offset < end:
+                logger.warning("%s: reading offsets %d to %d, which were not delivered", chunk.topic, offset, end - 1)
+            while offset < end:
+                read = await log.read(offset, READ_SECONDS_MAX)
+                records: Any = tuple(each for each in read if each.offset < end)
+                if not records:
+                    raise MissingRecords(f"the journal gives nothing at offset {offset}, before a record at {end}")
+                yield Chunk(chunk.topic, chunk.partition, records)
+                offset = records[-1].offset + 1
+        finally:
+            await log.close()
+
+    async def _derive(self, chunk: Chunk, epoch: int) -> None:
+        state = self._shard_state(chunk.partition, epoch)
         reader = JournalReader(state.position)
         checkpoints = CheckpointWriter(chunk.partition, state.begun, state.bytes_since)
         rows = await read_rows(chunk, reader, checkpoints, self._work)
         if reader.position == state.position:
+            self._shards[chunk.partition] = structs.replace(state, next_offset=reader.next_offset)
             return
         rows.add_burst_alerts(self._bursts)
         made = await _make_rows(rows, self._work)
@@ -93,7 +135,7 @@ class Derivation:
         )
         for topic, topic_rows in made:
             self._metrics.rows.labels(topic.name).inc(len(topic_rows))
-        await self._store(chunk.partition, reader.position, checkpoints, epoch)
+        await self._store(chunk.partition, reader, checkpoints, epoch)
 
     def _shard_state(self, shard: int, epoch: int) -> _ShardState:
         known = self._shards.get(shard)
@@ -101,19 +143,18 @@ class Derivation:
             return known
         derived = self._positions.read(shard, derived_key(shard))
         begun = self._positions.read(shard, begun_key(shard))
-        return _ShardState(
-            epoch,
-            Position.beginning() if derived is None else decode_position(derived),
-            None if begun is None else decode_position(begun),
-        )
+        position = Position.beginning() if derived is None else decode_position(derived)
+        return _ShardState(epoch, position, position.offset, None if begun is None else decode_position(begun))
 
-    async def _store(self, shard: int, position: Position, checkpoints: CheckpointWriter, epoch: int) -> None:
-        rows = [(derived_key(shard), encode_position(position)), *checkpoints.rows()]
+    async def _store(self, shard: int, reader: JournalReader, checkpoints: CheckpointWriter, epoch: int) -> None:
+        rows = [(derived_key(shard), encode_position(reader.position)), *checkpoints.rows()]
         # The table reads a shard's rows from the partition of that number.
         offsets = await self._publisher.publish(self._positions_topic, rows, epoch, to_partition=lambda _: shard)
         self._positions.write(shard, dict(rows), offsets[shard])
-        self._shards[shard] = _ShardState(epoch, position, checkpoints.begun, checkpoints.bytes_since)
-        self._metrics.derived_batch.set(position.batch)
+        self._shards[shard] = _ShardState(
+            epoch, reader.position, reader.next_offset, checkpoints.begun, checkpoints.bytes_since
+        )
+        self._metrics.derived_batch.set(reader.position.batch)
 
 
 async def _make_rows(rows: RowCollector, work: Stopwatch) -> list[tuple[Topic, list[OutputRow]]]:

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
 import pytest
 
 from stocktide.agents.dead_letters import BURST_DEAD_LETTERS
-from stocktide.agents.derive.agent import Derivation
+from stocktide.agents.derive.agent import Derivation, MissingRecords
 from stocktide.agents.metrics import WorkerMetrics
 from stocktide.agents.publication_tick import Stopwatch
-from stocktide.streams.journal.record import KIND_BATCH, JournalRecord, encode_record, marker
+from stocktide.streams.journal.log import MemoryJournal, MemoryLog
+from stocktide.streams.journal.record import KIND_BATCH, JournalRecord, decode_position, encode_record, marker
 from stocktide.streams.kafka.membership import MembershipLost
 from stocktide.streams.kafka.transport import Chunk
 from stocktide.tables.ledger.commands import Origin
@@ -35,8 +37,10 @@ from tests.unit.fakes import FakeRecord, FakeTable, RecordingPublisher, decision
 POSITIONS = "t-journal-positions"
 
 
-def derivation_of(publisher: RecordingPublisher, positions: FakeTable) -> Derivation:
-    return Derivation(positions, POSITIONS, publisher, "t", WorkerMetrics(), Stopwatch(time.monotonic))  # type: ignore[arg-type]
+def derivation_of(publisher: RecordingPublisher, positions: FakeTable, stored: Sequence[bytes] = ()) -> Derivation:
+    """A derivation of a journal that holds the records `stored`."""
+    work, log = Stopwatch(time.monotonic), MemoryLog(MemoryJournal(values=list(stored)))
+    return Derivation(positions, POSITIONS, publisher, "t", WorkerMetrics(), work, lambda _: log)  # type: ignore[arg-type]
 
 
 def batch(number: int, term: int = 1, owner: str = "w", **parts: Any) -> bytes:
@@ -205,3 +209,44 @@ async def test_a_batch_that_cannot_be_read_is_set_aside_with_an_alarm_and_the_ne
     assert (letter["reason"], letter["offset"]) == ("unreadable_batch", 2)
     (alert,) = publisher.values("t-alerts")
     assert alert["type"] == "unreadable_batch" and "audit" in alert["reason"]
+
+
+def history_of(batches: int) -> list[bytes]:
+    return [marker_of(1), *(batch(number, orders=(order(f"o{number}"),)) for number in range(1, batches + 1))]
+
+
+async def test_records_that_were_not_delivered_are_read_from_the_journal() -> None:
+    publisher, positions, values = RecordingPublisher(), FakeTable(), history_of(5)
+    await derivation_of(publisher, positions).derive(journal(*values[:3]), 1)
+    # A table that came back without its tail, or an offset that was committed too early.
+    await derivation_of(publisher, positions, values).derive(journal(values[5], start=5), 1)
+    assert list(rows_of(publisher, "reservations")) == [b"o1", b"o2", b"o3", b"o4", b"o5"]
+    stored = decode_position(positions.read(0, b"0") or b"")
+    assert (stored.batch, stored.offset) == (5, 6)
+
+
+async def test_records_between_two_chunks_of_an_assignment_are_read_from_the_journal() -> None:
+    publisher, values = RecordingPublisher(), history_of(4)
+    derivation = derivation_of(publisher, FakeTable(), values)
+    await derivation.derive(journal(*values[:2]), 1)
+    await derivation.derive(journal(values[4], start=4), 1)
+    assert list(rows_of(publisher, "reservations")) == [b"o1", b"o2", b"o3", b"o4"]
+
+
+async def test_void_records_behind_the_position_are_read_again_after_a_restart_alone() -> None:
+    publisher, positions, values = RecordingPublisher(), FakeTable(), [*history_of(2), b"rubbish", b"rubbish"]
+    derivation = derivation_of(publisher, positions)  # a journal without records: a read would fail
+    await derivation.derive(journal(*values[:4]), 1)
+    await derivation.derive(journal(values[4], start=4), 1)
+    values.append(batch(3, orders=(order("o3"),)))
+    await derivation_of(publisher, positions, values).derive(journal(values[5], start=5), 1)
+    assert list(rows_of(publisher, "reservations")) == [b"o1", b"o2", b"o3"]
+
+
+async def test_a_journal_that_does_not_give_the_missing_records_is_an_error_that_is_tried_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("stocktide.agents.derive.agent.READ_SECONDS_MAX", 0.01)
+    publisher, values = RecordingPublisher(), history_of(3)
+    with pytest.raises(MissingRecords, match="gives nothing at offset 3, before a record at 4"):
+        await derivation_of(publisher, FakeTable(), values[:3]).derive(journal(values[3], start=4), 1)
