@@ -28,7 +28,7 @@ READS_MAX = 10
 
 
 class PoolCursor(Struct, frozen=True, array_like=True):
-    """A place in the order of pools: by SKU, then by `<purpose>@<warehouse>`."""
+    """A place in the order of pools: by SKU, then by purpose and warehouse of `<purpose>@<warehouse>`."""
 
     sku: str
     pool: str
@@ -85,8 +85,8 @@ class PoolHandler:
             for row in found.rows:
                 if wanted.sku not in (None, row.sku):
                     return items, None
-                for name in sorted(row.pools):
-                    if row.sku == after.sku and name <= after.pool:
+                for name in sorted(row.pools, key=_order):
+                    if row.sku == after.sku and _order(name) <= _order(after.pool):
                         continue
                     if len(items) == limit:
                         return items, after
@@ -98,6 +98,11 @@ class PoolHandler:
                 return items, None
             first, passed = found.rows[-1].sku, True
         return items, after
+
+
+def _order(pool: str) -> tuple[str, str]:
+    purpose, _, warehouse = pool.partition("@")
+    return purpose, warehouse
 
 
 def _pool(sku: str, purpose: str, warehouse: str, held: tuple[int, int, int]) -> Pool:

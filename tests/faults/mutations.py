@@ -258,15 +258,15 @@ MUTANTS: tuple[Mutant, ...] = (
         ),
     ),
     Mutant(
-        "pool_never_ends",
-        "A pool keeps its units beyond its end.",
+        "pool_keeps_its_units",
+        "A pool ends, and its units do not go back to the shelf.",
         "hold_leaked",
         CALM,
         (
             Edit(
-                f"{_INCLUDES}/pool_times.lua",
-                "return times[1] == 0 and times[2] > 0 and batch.now >= times[2]",
-                "return false",
+                f"{_INCLUDES}/pools.lua",
+                "  if units ~= 0 then change(sku, purpose, warehouse, -units) end\n",
+                "",
             ),
         ),
     ),

@@ -13,10 +13,10 @@ from stocktide.tables.ledger.client import LedgerRead, PooledSku, PooledSkus
 
 POOLS: dict[str, dict[str, tuple[int, int, int]]] = {
     "A": {"vip@SH1": (5, 0, 0), "vip@BJ1": (2, 0, 0), "sale@SH1": (1, 0, 1_700_000_000_000)},
-    "B": {"vip@SH1": (3, 1_700_000_000_000, 0)},
+    "B": {"vip@SH1": (3, 1_700_000_000_000, 0), "vip-b@SH1": (3, 0, 0)},
     "C": {"sale@BJ1": (0, 0, 1_700_000_000_000), "vip@a@b": (1, 0, 0)},
 }
-ALL = [(sku, pool) for sku in sorted(POOLS) for pool in sorted(POOLS[sku])]
+ALL = [(sku, pool) for sku in sorted(POOLS) for pool in sorted(POOLS[sku], key=lambda pool: pool.split("@", 1))]
 
 
 class FakeLedger:
@@ -83,7 +83,7 @@ async def test_a_pool_shows_its_times_and_units() -> None:
         "until": "2023-11-14T22:13:20.000Z",
     }
     assert (items[3]["sku"], items[3]["from"], items[3]["until"]) == ("B", "2023-11-14T22:13:20.000Z", None)
-    assert (items[5]["purpose"], items[5]["warehouse"]) == ("vip", "a@b")
+    assert (items[6]["purpose"], items[6]["warehouse"]) == ("vip", "a@b")
 
 
 @pytest.mark.parametrize(("query", "path"), [("?cursor=x", "cursor"), ("?limit=0", "limit"), ("?sku=", "sku")])
