@@ -75,7 +75,7 @@ async def test_announcements_are_listed_by_warehouse_and_page_and_the_late_ones_
     for number in range(3):
         eta = "2026-01-01T00:00:00Z" if number == 1 else "2099-01-01T00:00:00Z"
         await shop.move(stock_expected(f"po-{number}", (sku, 1), eta=eta, warehouse=here))
-    await shop.move(stock_expected("po/0", (sku, 1), warehouse=there))
+    await shop.move(stock_expected("po-0", (sku, 1), warehouse=there))
     ids, cursor = [], ""
     for _ in range(3):
         page = (await shop.get(f"/v1/expected?warehouse={here}&limit=1{cursor}")).body
