@@ -60,8 +60,9 @@ async def test_a_feed_switches_at_the_threshold_and_back_at_the_resume_threshold
         await shop.place(sku, 3, channel=channel)
         assert await feed.until(sku, mode="preorder", preorder_remaining=17)
         await shop.receive(sku, 2)
-        await shop.receive(sku, 1)
-        assert await feed.until(sku, mode="in_stock")
+        assert await feed.until(sku, mode="preorder", preorder_remaining=19), "two go to the order that waits"
+        await shop.receive(sku, 4)
+        assert await feed.until(sku, mode="in_stock", quantity=8)
 
 
 async def test_a_client_that_was_cut_gets_exactly_what_it_missed(shop: ApiTestClient) -> None:
