@@ -93,7 +93,8 @@ async def test_a_redis_is_restored_from_batches_of_format_1(old: ProtocolRig, an
     found = await state_of(old)
     differing = {name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name)}
     # The fixture's clock is ahead of the server's, so times to live differ.
-    assert {name for name in differing if isinstance(name, str)} == set()
+    # The version before kept no queues: what redoes its batches makes them.
+    assert {name for name in differing if isinstance(name, str) and not name.startswith("queue:")} == set()
 
 
 async def test_bytes_that_are_no_record_of_format_2_raise_only_msgspecs_errors(shop: ProtocolRig) -> None:
@@ -111,15 +112,19 @@ async def test_the_rows_of_batches_of_format_1_are_what_the_version_before_deriv
     for record in old.valid():
         collector.add(decode_raw_decision(record.payload))
     rows = [[topic.name, key, value] for topic, each in collector.by_topic() for key, value in each]
-    assert rows == [
-        [name, key, _with_cancelled(value) if name == "reservations" else value] for name, key, value in OLD["rows"]
-    ]
+    assert rows == [[name, key, _with_new_fields(name, value)] for name, key, value in OLD["rows"]]
 
 
-def _with_cancelled(row: bytes) -> bytes:
-    """A row of an order with a field that the version before did not have: how many units of a line were cancelled."""
+def _with_new_fields(topic: str, row: bytes) -> bytes:
+    """A row with the fields that the version before did not have: short units, and those of a line that were
+    cancelled."""
+    if topic == "stock":
+        return row.replace(b'"preordered":', b'"short":0,"preordered":', 1)
+    if topic != "reservations":
+        return row
     order = orjson.loads(row)
     for line, record in zip(order["lines"], order["record"]["lines"], strict=True):
+        line["short"] = 0
         if units := record.get("cancelled"):
             line["cancelled"] = units
     return orjson.dumps(order)

@@ -347,6 +347,7 @@ class SimulatedShop:
                 line.cancelled,
                 dict(line.warehouses),
                 None if line.reason is None else str(line.reason),
+                short=line.short,
             )
             for line in order.lines
         )
@@ -374,7 +375,9 @@ class SimulatedShop:
             sum(getattr(shelf, part) for shelf in shelves.values())
             for part in contract.WarehouseStockView.__struct_fields__
         ]
-        return contract.StockView(name, self._versions[name], *sums[:5], sku.preordered(), sums[5], shelves, batch)
+        available = sums[4] - sku.short()
+        counted = (*sums[:4], available, sku.short(), sku.preordered(), sums[5])
+        return contract.StockView(name, self._versions[name], *counted, shelves, batch)
 
     def quiesce(self) -> list[history.HistoryRecord]:
         """Quiesce, and read everything; returns the history."""
