@@ -208,6 +208,8 @@ class CountedTwice(Checker):
         # Each distinct event changes an order at most once; expiry and a superseding order are two more changes.
         most = len(known.events) // 2 + known.events_without_id + 2
         if known.sequence > most:
+            most += known.fills_max()
+        if known.sequence > most:
             what = f"order {order_id} is at sequence {known.sequence}, and no more than {most} changes can have come"
             self.found(what, order_id=order_id)
         content = known.content()

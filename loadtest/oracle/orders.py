@@ -10,6 +10,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from itertools import pairwise
 from sys import intern
 from typing import Literal, NamedTuple
 
@@ -122,6 +123,14 @@ class KnownOrder:
         if index == len(self.sequences) or self.sequences[index] != sequence:
             return None
         return _UNPACK.decode(self.contents[index])
+
+    def fills_max(self) -> int:
+        """The most fills that can have changed it: each gives at least one unit to a line that was seen to wait, or
+        waited for so short a time that no row shows it."""
+        contents = [_UNPACK.decode(content) for content in self.contents]
+        waiting = [0, *(sum(line.preordered + line.short for line in content.lines) for content in contents)]
+        begun = sum(max(0, after - before) for before, after in pairwise(waiting))
+        return begun + max((len(content.lines) for content in contents), default=0)
 
     def requested_units(self, kind: str, sku: str) -> tuple[int, int]:
         """Units of a SKU in distinct shipments or returns: the certain ones, and those that may have been applied or

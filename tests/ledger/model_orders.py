@@ -39,6 +39,7 @@ def place(state: ModelState, command: Place) -> Outcome:
     if refusal is None:
         _decide(state, command, order)
     outcome = refusal or _outcome(order)
+    state.orders[command.order_id] = order
     if order.state == "rejected":
         state.skus = before
         if old is not None:
@@ -50,7 +51,6 @@ def place(state: ModelState, command: Place) -> Outcome:
                 fill(state, line.sku)
                 evaluate(state, line.sku)
     order.outcome = outcome
-    state.orders[command.order_id] = order
     return outcome
 
 
