@@ -6,11 +6,25 @@ import asyncio
 
 import msgspec
 import pytest
+from msgspec import structs
 
+from stocktide.streams.contract.events import OrderLine
 from stocktide.streams.journal.log import MemoryJournal, MemoryLog
 from stocktide.streams.journal.record import KIND_BATCH, JournalRecord, Position, encode_record, marker
 from stocktide.tables.ledger.client import LedgerLimits, Unblessed
-from stocktide.tables.ledger.commands import Origin, Pay, SetPolicy, Ship, TakeBack, Tick, fingerprint
+from stocktide.tables.ledger.commands import (
+    Origin,
+    Pay,
+    SetPolicy,
+    Ship,
+    TakeBack,
+    Tick,
+    Void,
+    fingerprint,
+    make_cancel,
+    make_change,
+    make_pay,
+)
 from stocktide.tables.ledger.control import RedoStep, Refusal, ServerState, StepRefused
 from stocktide.tables.recovery.rebuild import ProgressReporter, RecoveryProgress
 from stocktide.tables.recovery.redo import Writes
@@ -59,6 +73,32 @@ async def test_a_redis_that_lost_its_tail_gets_it_back_from_the_journal(rig: Pro
     await wait_until(lambda: rig.relays[-1].position.batch == len(rig.valid()))
     repeat = await rig.submit(place("lost-1", units=2))
     assert (repeat.results[0].outcome, repeat.results[0].replayed) == ("reserved", True)
+
+
+async def change_orders(rig: ProtocolRig) -> None:
+    """Some of everything that changes placed orders and movements."""
+    cup = (OrderLine("cup", 1),)
+    await rig.submit(make_cancel("kept-1", cup, "cancel"), make_change("kept-2", cup, cup, "change"))
+    await rig.submit(structs.replace(place("late", units=2), hold_ms=1, allow_preorder=False))
+    await rig.submit(structs.replace(place("paid", units=2), paid=True))
+    await asyncio.sleep(0.01)
+    again = await rig.submit(make_pay("late", "take_again", "pay"))
+    void = Void(id="void", warehouse="SH1", at=1, fingerprint="void", movement_id="kept-in")
+    voided = await rig.submit(void, structs.replace(void, id="once-more"))
+    outcomes = [result.outcome for decision in (again, voided) for result in decision.results]
+    assert outcomes == ["paid", "voided", "already_voided"]
+
+
+@pytest.mark.parametrize("rebuilds", [False, True])
+async def test_changed_orders_and_voided_movements_come_back(rig: ProtocolRig, rebuilds: bool) -> None:
+    older = await ShardCopy(rig).take()
+    await change_orders(rig)
+    if rebuilds:
+        await restate_all(rig)
+        age_out_to_whole_pass(rig)
+    wanted = await state_of(rig)
+    assert await recover(rig, None if rebuilds else older) == wanted
+    assert wanted["order:late"].no_preorder and wanted["movement:SH1\nkept-in"].voided_by == "void"
 
 
 async def test_a_batch_that_was_never_sent_is_lost_and_decided_again_under_the_same_ids(rig: ProtocolRig) -> None:

@@ -67,6 +67,7 @@ local function exchange(order, command)
     if saved then rollback.restore(saved) end
     return reasons
   end
+  orders.mark_changed(order)
   release.cancel_lines(order, others, cause)
   order_more(order, wanted)
   additions.hold(order, wanted, planned, cause)

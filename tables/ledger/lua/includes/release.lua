@@ -89,7 +89,7 @@ end
 
 -- Cancel units of single lines: `lines` is [[sku, units], …], of which each line has as many open.
 local function cancel_lines(order, lines, cause)
-  orders.mark_changed(order)
+  if #lines > 0 then orders.mark_changed(order) end
   local kind = order.record.state == 'paid' and 'committed' or 'locked'
   for _, each in ipairs(lines) do
     local line = orders.line_of(order, each[1])
