@@ -153,8 +153,9 @@ class OnHandSums:
 class CountedTwice(Checker):
     """Promise 3: an event counts once, however often it arrives.
 
-    A movement has one outcome; an order has no more changes, shipments or returns than distinct events were requested;
-    at rest on_hand and damaged of each SKU and warehouse are the sums over movements, shipments and returns.
+    A movement has one outcome, and is voided once; an order has no more changes, shipments or returns than distinct
+    events were requested; at rest on_hand and damaged of each SKU and warehouse are the sums over movements, shipments
+    and returns.
     """
 
     name = "counted_twice"
@@ -166,11 +167,18 @@ class CountedTwice(Checker):
         self._orders = orders
         self._movements = movements
         self._stocks = stocks
+        # The void that reversed a movement, by warehouse and id.
+        self._voids: dict[tuple[str, str], str] = {}
         movements.listeners.append(self._observe)
 
     def _observe(self, observation: MovementObservation) -> None:
         movement, known = observation.movement, observation.known
         self.looked["sights of movements"] += 1
+        if movement.outcome == "voided" and movement.movement_id is not None:
+            first = self._voids.setdefault((movement.warehouse, movement.movement_id), movement.id)
+            if first != movement.id:
+                what = f"{movement.movement_id} of {movement.warehouse} was voided by {first} and by {movement.id}"
+                self.found(what, observation.record.at, warehouse=movement.warehouse, id=movement.movement_id)
         if observation.differs:
             what = (
                 f"movement {movement.id} of {movement.warehouse} was {known.outcome} {_describe(known.lines)},"

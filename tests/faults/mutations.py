@@ -195,6 +195,32 @@ MUTANTS: tuple[Mutant, ...] = (
         ),
     ),
     Mutant(
+        "movement_voided_twice",
+        "A movement that was voided can be voided again.",
+        "counted_twice",
+        CALM,
+        (
+            Edit(
+                f"{_INCLUDES}/void.lua",
+                "if record.voided_by then return O.ALREADY_VOIDED, 'movement_id' end",
+                "record.voided_by = nil",
+            ),
+        ),
+    ),
+    Mutant(
+        "partial_cancel_keeps_its_line",
+        "Units of a line are cancelled and go back, and the line keeps them.",
+        "hold_leaked",
+        CALM,
+        (
+            Edit(
+                f"{_INCLUDES}/release.lua",
+                "    orders.put_units(line, entry[1], -units)\n    left = left - units",
+                "    if not most then orders.put_units(line, entry[1], -units) end\n    left = left - units",
+            ),
+        ),
+    ),
+    Mutant(
         "late_payment_oversells",
         "A late payment takes the units of its order again, whether or not they are still there.",
         "oversold",

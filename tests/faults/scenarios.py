@@ -263,6 +263,8 @@ def movement_scenario(seed: int, number: int) -> list[ScenarioStep]:
     if rng.random() < 0.03:
         void = {"id": f"v{number}", "warehouse": warehouse, "movement_id": event["id"]}
         steps.append(ScenarioStep("stock.voided", void, door, rng.randint(100, 3_000)))
+        if rng.random() < 0.3:
+            steps.append(ScenarioStep("stock.voided", {**void, "id": f"w{number}"}, door, rng.randint(100, 1_000)))
     if rng.random() < 0.02 and event["lines"]:
         other = [{**line, "quantity": line["quantity"] + 1} for line in event["lines"]]
         steps.append(ScenarioStep(kind, {**event, "lines": other}, door, 400))

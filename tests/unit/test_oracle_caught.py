@@ -329,6 +329,42 @@ def back_from_paid_to_reserved(shop: SimulatedShop) -> History:
 
 
 @breaks("hold_ended_twice")
+def an_expired_order_that_is_paid_without_the_option(shop: SimulatedShop) -> History:
+    shop.place("late", units=1, hold_seconds=5)
+    shop.wait(5_000)
+    shop.tick()
+    shop.event("paid", "late", if_expired="take_again")
+    for record in shop.records:
+        if isinstance(record, history.Request):
+            record.event.pop("if_expired", None)
+    return shop.quiesce()
+
+
+@breaks("counted_twice")
+def a_movement_that_is_voided_twice(shop: SimulatedShop) -> None:
+    shop.move("received", "r", 5)
+    for number in (1, 2):
+        event = {"id": f"v{number}", "warehouse": "SH1", "movement_id": "r", "occurred_at": "2026-11-18T11:06:40Z"}
+        shop.state.movements["SH1", "r"].voided = False
+        shop.send("stock.voided", "kafka", **event)
+
+
+@breaks("answer_contradicted")
+def a_hold_of_which_a_line_is_cancelled_and_still_held(shop: SimulatedShop) -> History:
+    shop.place("part", units=3)
+    shop.event("cancelled", "part", lines=[{"sku": "A", "quantity": 1}])
+
+    def kept(record: history.HistoryRecord) -> tuple[history.HistoryRecord, ...]:
+        order = getattr(record, "order", None)
+        if not isinstance(order, OrderView) or order.order_id != "part" or order.sequence < 2:
+            return (record,)
+        line = structs.replace(order.lines[0], reserved=3, warehouses={"SH1": 3})
+        return (with_part(record, "order", lines=(line,)),)
+
+    return changed(shop, kept)
+
+
+@breaks("hold_ended_twice")
 def cancelled_before_it_was_paid_told_late(shop: SimulatedShop) -> History:
     def is_paid(record: history.HistoryRecord) -> bool:
         order = record.order if isinstance(record, history.OrderPublished | history.Response) else None
