@@ -81,10 +81,12 @@ class OnHandSums:
                 self._add_arrival(movement, line, 1)
             elif movement.kind == VOIDED and line.outcome == "voided":
                 voided = self._movements.voided_by(movement)
-                if voided is None:
+                if voided is None or not voided.lines:
                     self.unknown_skus.add(line.sku)
                 elif voided.kind == TRANSFERRED:
-                    self._add_arrival(voided, next(each for each in voided.lines if each.sku == line.sku), -1)
+                    for each in voided.lines:
+                        if each.sku == line.sku:
+                            self._add_arrival(voided, each, -1)
 
     def _add_arrival(self, movement: KnownMovement, line: MovedLineView, sign: int) -> None:
         """Add the arrival of a transferred line, or (sign -1) take it away."""
