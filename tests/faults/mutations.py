@@ -224,7 +224,7 @@ MUTANTS: tuple[Mutant, ...] = (
         "late_payment_oversells",
         "A late payment takes the units of its order again, whether or not they are still there.",
         "oversold",
-        CALM,
+        LONG_CALM,
         (
             Edit(
                 f"{_INCLUDES}/additions.lua",

@@ -122,7 +122,7 @@ def _sku(rng: random.Random) -> str:
 
 
 def _hold_seconds(rng: random.Random, outcome: str) -> int:
-    if outcome in ("abandoned", "extended", "raced"):
+    if outcome in ("abandoned", "extended", "raced", "paid_late"):
         return rng.choice(HOLD_SECONDS_SHORT)
     return HOLD_SECONDS_LONG if rng.random() < 0.02 else HOLD_SECONDS_USUAL
 
@@ -178,10 +178,16 @@ def _raced(builder: _ScenarioBuilder, body: Event) -> None:
     builder.add("order.placed", 0, **body)
     at_ms = max(0, body["hold_seconds"] * 1000 + builder.rng.randint(-150, 250))
     kind = builder.rng.choice(("order.paid", "order.paid", "order.cancelled", "order.extended"))
-    more: Event = {"hold_seconds": 2} if kind == "order.extended" else {}
-    if kind == "order.paid" and builder.rng.random() < 0.5:
-        more = {"if_expired": "take_again"}
+    more = {"hold_seconds": 2} if kind == "order.extended" else {}
     builder.add(kind, at_ms, **more)
+
+
+def _paid_late(builder: _ScenarioBuilder, body: Event) -> None:
+    """Paid about when the hold ends, or after others had time to take the units."""
+    builder.add("order.placed", 0, **body)
+    at_ms = body["hold_seconds"] * 1000 + builder.rng.choice((-100, 100, 1_000, 3_000))
+    builder.add("order.paid", at_ms, if_expired="take_again")
+    builder.add("order.shipped", builder.rng.randint(600, 2_000), units="all")
 
 
 def _extended(builder: _ScenarioBuilder, body: Event) -> None:
@@ -231,6 +237,7 @@ _OUTCOMES = {
     "changed": (4, _changed),
     "abandoned": (13, _abandoned),
     "raced": (6, _raced),
+    "paid_late": (6, _paid_late),
     "extended": (7, _extended),
     "paid_and_cancelled": (5, _paid_and_cancelled),
     "shipped": (17, _shipped),
