@@ -33,7 +33,7 @@ _STATES_AFTER_ACCEPTANCE: Mapping[str, frozenset[str]] = {
     "order.paid": frozenset({"paid", "shipped", "cancelled"}),
     "order.cancelled": frozenset({"cancelled", "shipped"}),
     "order.extended": frozenset({"reserved", "paid", "shipped", "cancelled", "expired"}),
-    "order.changed": frozenset({"reserved", "paid", "shipped", "cancelled"}),
+    "order.changed": frozenset({"reserved", "paid", "shipped", "cancelled", "expired"}),
 }
 _STATES_AFTER_PARTIAL_CANCEL = frozenset({"reserved", "paid", "expired"})
 # The possible states in a rejection with `already_final`.

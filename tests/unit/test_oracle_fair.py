@@ -295,6 +295,21 @@ def test_orders_are_changed(shop: SimulatedShop) -> None:
     assert shop.event("changed", "o1", id="late", add=one).code == "already_final"
 
 
+def test_a_change_is_repeated_after_the_end_of_its_hold(shop: SimulatedShop) -> None:
+    shop.place("o1", units=2, hold_seconds=5)
+    more = [{"sku": "A", "quantity": 1}]
+    assert shop.event("changed", "o1", id="c", add=more).status == 200
+    shop.wait(6_000)
+    again = shop.event("changed", "o1", id="c", add=more)
+    assert (again.status, again.replayed) == (200, True)
+
+
+def test_many_receipts_fill_a_sold_order(shop: SimulatedShop) -> None:
+    shop.place("o1", units=20, accept="sold", allow_preorder=False)
+    for number in range(12):
+        shop.move("received", f"r{number}", 1)
+
+
 def test_movements_are_voided(shop: SimulatedShop) -> None:
     shop.move("received", "r", 5)
     shop.place("o1", units=13)
