@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
 from itertools import islice
 from typing import Any
 
@@ -93,11 +94,12 @@ class Derivation:
         MissingRecords and KafkaError; may be called again with the same chunk."""
         state = self._shard_state(chunk.partition, epoch)
         if state.next_offset < chunk.records[0].offset:
-            async for missing in self._missing_before(chunk, state.next_offset):
-                await self._derive(missing, epoch)
+            async with aclosing(self._missing_before(chunk, state.next_offset)) as pieces:
+                async for missing in pieces:
+                    await self._derive(missing, epoch)
         await self._derive(chunk, epoch)
 
-    async def _missing_before(self, chunk: Chunk, offset: int) -> AsyncIterator[Chunk]:
+    async def _missing_before(self, chunk: Chunk, offset: int) -> AsyncGenerator[Chunk, None]:
         """The records from `offset` up to the chunk, as chunks."""
         log, end = self._open_log(chunk.partition), chunk.records[0].offset
         try:

@@ -235,26 +235,18 @@ def unpack_sku(packed: Packed) -> SkuRecord:
 
 
 @_decodes
-def index_entries(packed: Packed) -> tuple[int | None, bool]:
-    """`SkuRecord.first_due` and `SkuRecord.has_pools` of a packed SKU. Raises msgspec.MsgspecError."""
+def index_entries(packed: Packed) -> tuple[int | None, bool, bool]:
+    """Of a packed SKU: `SkuRecord.first_due`, `SkuRecord.has_pools`, and whether a later step goes on with its fill.
+    Raises msgspec.MsgspecError."""
     if memoryview(packed)[0] != SKU_HEADER:
         record = _sku_1(packed)
-        return record.first_due, record.has_pools
+        return record.first_due, record.has_pools, bool(record.filling)
     named = _sku_2(packed).named
     if isinstance(named, int):
-        return None, False
+        return None, False, False
     dwells = [due for _, _, due in named.modes.values() if due]
     first = min((*dwells, *pool_dues(named.pool_times)), default=None)
-    return first, has_pools(named.counters, named.pool_times)
-
-
-@_decodes
-def is_filling(packed: Packed) -> bool:
-    """Whether a later step goes on filling orders that wait for units of a SKU. Raises msgspec.MsgspecError."""
-    if memoryview(packed)[0] != SKU_HEADER:
-        return bool(_sku_1(packed).filling)
-    named = _sku_2(packed).named
-    return not isinstance(named, int) and bool(named.filling)
+    return first, has_pools(named.counters, named.pool_times), bool(named.filling)
 
 
 @_decodes

@@ -17,7 +17,7 @@ from stocktide.streams.topics import DAY_MS
 from stocktide.tables.derived_rows import StoredRow
 from stocktide.tables.ledger.client import LedgerLimits
 from stocktide.tables.ledger.outcomes import Outcome
-from stocktide.tables.ledger.packed import index_entries, is_filling
+from stocktide.tables.ledger.packed import index_entries
 from stocktide.tables.ledger.queue_places import place_in_queue
 from stocktide.tables.ledger.raw_decision import decode_raw_decision, unpack_movement, unpack_order
 from stocktide.tables.ledger.records import Moved, MovementRecord, OrderRecord, SkuRecord
@@ -155,8 +155,8 @@ class Writes:
         names = _encode((list(kept), expiries, gone, indexed, dropped, patches, self._moves, self.at))
         return names, *kept.values(), *(entry[0] for entry in expiring.values())
 
-    def _add_sku(self, sku: str, packed: bytes, due: int | None, has_pools: bool) -> None:
-        self._index("fills", sku, 0 if is_filling(packed) else None)
+    def _add_sku(self, sku: str, packed: bytes, due: int | None, has_pools: bool, is_filling: bool) -> None:
+        self._index("fills", sku, 0 if is_filling else None)
         self._put(f"sku:{sku}", packed, None)
         self._index("dwells", sku, due)
         self._index("pools", sku, 0 if has_pools else None)

@@ -239,6 +239,21 @@ async def test_units_that_a_batch_could_not_give_out_are_kept_from_channels_unti
         assert await shop.index("queue:A\ntmall") == {}
 
 
+async def test_orders_whose_time_is_over_count_towards_the_bound_of_a_fill(valkey: RedisServer) -> None:
+    async with open_shop(valkey.url, structs.replace(LIMITS, fill_orders_max=3)) as shop:
+        await _take_preorders(shop)
+        for number in range(10):
+            await shop.place(f"o{number}", {"A": 1}, hold_seconds=60)
+        await shop.place("lasting", {"A": 1})
+        shop.advance(61)
+        await shop.receive("A", 5)
+        assert (shop.line("lasting", "A").reserved, await shop.index("fills")) == (0, {b"A": 0})
+        while (await shop.tick()).outcome != "nothing_due":
+            pass
+        assert (shop.line("lasting", "A").reserved, shop.stock("A").available) == (1, 4)
+        assert await shop.index("fills") == {}
+
+
 async def test_a_fill_that_its_stock_left_behind_ends(valkey: RedisServer) -> None:
     async with open_shop(valkey.url, _one_at_a_time()) as shop:
         await _ten_wait(shop)

@@ -67,12 +67,6 @@ local function new_record(command, fields)
   return fields
 end
 
-local function refused_part(result, command, outcome, detail)
-  refusals.add(command, outcome, detail)
-  result.outcome, result.detail = outcome, detail
-  return result
-end
-
 -- -> the result of a part that is a repeat or contradicts the earlier parts, or nil
 local function known_part(result, command, whole)
   local part = movements.get(command.warehouse, part_id(command.id, command.part))
@@ -80,12 +74,12 @@ local function known_part(result, command, whole)
   local is_same = record.parts == command.parts and record.at == command.at
     and (record.complete or false) == (command.complete or false)
   if not is_same or (part and part.record.fingerprint ~= command.fingerprint) then
-    return refused_part(result, command, O.CONFLICT, 'the id is taken by a count with another body')
+    return refusals.refuse(result, command, O.CONFLICT, 'the id is taken by a count with another body')
   end
   movements.included[#movements.included + 1] = whole
   result.outcome, result.detail, result.replayed = record.outcome, record.detail, part and true or nil
   if part then return result end
-  if record.outcome ~= O.PARTS_MISSING then return refused_part(result, command, record.outcome, record.detail) end
+  if record.outcome ~= O.PARTS_MISSING then return refusals.refuse(result, command, record.outcome, record.detail) end
 end
 
 local function store_part(command, whole)
@@ -117,9 +111,9 @@ local function add(command)
   local whole = movements.get(command.warehouse, command.id)
   local known = whole and known_part(result, command, whole)
   if known then return known end
-  if refusals.is_ahead(command) then return refused_part(result, command, O.OCCURRED_IN_FUTURE, 'occurred_at') end
+  if refusals.is_ahead(command) then return refusals.refuse(result, command, O.OCCURRED_IN_FUTURE, 'occurred_at') end
   if command.at < batch.now - move_keys.COUNT_MS then
-    return refused_part(result, command, O.COUNT_TOO_OLD, 'occurred_at')
+    return refusals.refuse(result, command, O.COUNT_TOO_OLD, 'occurred_at')
   end
   whole = whole or {warehouse = command.warehouse, id = command.id, record = new_record(command, {
     fingerprint = 'parts', complete = command.complete, arrived = {},
@@ -128,7 +122,7 @@ local function add(command)
     local part = part_that_lists(whole, line[1])
     if part then
       local path = 'lines[' .. (i - 1) .. '].sku'
-      return refused_part(result, command, O.CONFLICT, string.format('%s: it is in part %d too', path, part))
+      return refusals.refuse(result, command, O.CONFLICT, string.format('%s: it is in part %d too', path, part))
     end
   end
   store_part(command, whole)

@@ -98,12 +98,6 @@ local function announce(command, movement, result)
   return apply(command, movement, result)
 end
 
-local function refused(result, command, outcome, detail)
-  refusals.add(command, outcome, detail)
-  result.outcome, result.detail = outcome, detail
-  return result
-end
-
 -- An event with the id of an announcement and another time: the newest counts (rule 17).
 local function amend(command, movement, result)
   local record = movement.record
@@ -112,9 +106,9 @@ local function amend(command, movement, result)
     result.outcome = O.EXPECTED_SUPERSEDED
     return result
   end
-  if refusals.is_ahead(command) then return refused(result, command, O.OCCURRED_IN_FUTURE, 'occurred_at') end
+  if refusals.is_ahead(command) then return refusals.refuse(result, command, O.OCCURRED_IN_FUTURE, 'occurred_at') end
   local outcome, detail = refusal(command, record)
-  if outcome then return refused(result, command, outcome, detail) end
+  if outcome then return refusals.refuse(result, command, outcome, detail) end
   if record.eta then record.amendments = (record.amendments or 0) + 1 end
   record.detail = nil
   return announce(command, movement, result)

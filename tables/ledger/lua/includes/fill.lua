@@ -135,9 +135,10 @@ function fill.run(sku)
     local id = channel.page[channel.at][2]
     local order = orders.get(id)
     local line = line_of(order, sku.name)
+    spent, spent_bytes = spent + cost, spent_bytes + #(order and order.packed or '')
     if line then
       if not has_begun then skus.begin(sku) end
-      has_begun, spent, spent_bytes = true, spent + cost, spent_bytes + #(order.packed or '')
+      has_begun = true
       give(sku, order, line, channel.policy, units)
     else
       queue.skip(sku.name, channel.name, id)
