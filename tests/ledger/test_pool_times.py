@@ -127,3 +127,17 @@ async def test_the_end_of_a_pool_is_described(shop: RedisShopClient) -> None:
     (ended,) = changes_of(shop.driver.decisions[-1], "A")
     assert describe_change(opened) == "a pool opened, or ended empty"
     assert describe_change(ended) == "pool vip ended: 4 back on the shelf at SH1"
+
+
+@ON_VALKEY
+async def test_a_sku_remembers_a_bounded_number_of_pools_that_have_ended(shop: RedisShopClient) -> None:
+    await shop.receive("A", 1_000)
+    for campaign in range(3):
+        for number in range(120):
+            await shop.set_aside_for(f"campaign-{campaign}-{number}", 1, ends=shop.seconds + 60)
+        while (await shop.tick_after(seconds=60)).outcome != "nothing_due":
+            pass
+    read = (await shop.ledger.read_sku("A")).value
+    assert read is not None
+    assert len(read[0].pool_times) == 256 and shop.stock("A").available == 1_000
+    assert {"campaign-2-119@SH1", "campaign-1-0@SH1"} <= read[0].pool_times.keys(), "those that ended last"

@@ -13,6 +13,7 @@ local POOLS_MAX = 256 -- of one SKU, over all purposes and warehouses: each orde
 local ENDED = -1
 local NONE = {}
 local ENDED_KEPT_MS = 90 * 24 * 3600000 -- after its end: until then orders may give back units of a pool
+local ENDED_MAX = 256 -- of one SKU: those that ended last; a name has up to 257 bytes in the SKU's record
 
 local function kind_of(purpose) return 'reserved#' .. purpose end
 
@@ -91,11 +92,14 @@ local function finish(sku, name)
   local units = units_of(sku, purpose, warehouse)
   if units ~= 0 then change(sku, purpose, warehouse, -units) end
   set_times(sku, name, {ENDED, times_of(sku, name)[2]})
-  local old = {}
+  local ended = {}
   for other, times in pairs(sku.pool_times) do
-    if times[1] == ENDED and times[2] < batch.now - ENDED_KEPT_MS then old[#old + 1] = other end
+    if times[1] == ENDED then ended[#ended + 1] = {other, times[2]} end
   end
-  for _, other in ipairs(old) do set_times(sku, other, nil) end
+  table.sort(ended, function(a, b) return a[2] > b[2] or (a[2] == b[2] and a[1] < b[1]) end)
+  for i, entry in ipairs(ended) do
+    if i > ENDED_MAX or entry[2] < batch.now - ENDED_KEPT_MS then set_times(sku, entry[1], nil) end
+  end
 end
 
 -- The times of a pool after `stock.reserved`: those that it gives; else those that the pool has, unless it has ended.
