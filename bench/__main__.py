@@ -18,8 +18,9 @@ from bench import http_rows, rows
 from bench.report import BUILD, BenchmarkRow, Report, make_console, write_json
 from bench.servers import run_servers
 from bench.subscribers import measure_subscribers
+from bench.waiting import measure_waiting
 
-PARTS = ("worker", "floor", "scaling", "http", "publication", "subscribers", "start", "size")
+PARTS = ("worker", "floor", "scaling", "http", "publication", "waiting", "subscribers", "start", "size")
 # Assumed if the part `worker` is not measured.
 PEAK = 10_000.0
 # If the output goes to a file.
@@ -65,6 +66,8 @@ async def measure(parts: list[str], report: Report) -> None:
                 await http_rows.measure_http(servers, report)
             if "publication" in parts:
                 await rows.measure_publication(servers, report, peak or PEAK)
+            if "waiting" in parts:
+                await measure_waiting(servers, report)
             if "subscribers" in parts:
                 await measure_subscribers(servers, report)
     if "start" in parts:
