@@ -81,8 +81,8 @@ class KnownOrder:
     of its placements, `accepted` the first one that was accepted. `events`: (id, body) of distinct events requested,
     flat, as hashes; `events_without_id`: the number of others. `asked_at`: the first request to place it.
     `may_have_released`: it may have released units since it was last seen. `may_be_taken_again`: a payment was to take
-    it again if it is expired. `placed_paid`: it may have been paid with its placing; `placed_sold`: it may be
-    one that was sold already. `may_be_changed`: its lines may no longer be those that it was placed with.
+    it again if it is expired. `placed_paid`: it may have been paid with its placing. `may_be_changed`: its lines may no
+    longer be those that it was placed with.
     """
 
     order_id: str
@@ -100,7 +100,6 @@ class KnownOrder:
     may_have_released: bool = False
     may_be_taken_again: bool = False
     placed_paid: bool = False
-    placed_sold: bool = False
     may_be_changed: bool = False
     expiring_ms: int | None = None
     asked_at: int | None = None
@@ -125,13 +124,11 @@ class KnownOrder:
         return _UNPACK.decode(self.contents[index])
 
     def fills_max(self) -> int:
-        """The most fills that can have changed it. Each gives at least one unit to a line that waits: one of an order
-        that is sold or was seen to wait, or one that waited for so short a time that no row shows it."""
-        contents = [_UNPACK.decode(content) for content in self.contents]
-        lines = max((content.lines for content in contents), key=len, default=())
-        if self.placed_sold or any(line.preordered or line.short for content in contents for line in content.lines):
-            return max((sum(line.quantity for line in content.lines) for content in contents), default=0)
-        return len(lines)
+        """The most fills that can have changed it. Each gives at least one unit to a line that waits, which no row has
+        to show; a line waits once more after a late payment, and after a change."""
+        waits = 1 + self.may_be_taken_again + (len(self.events) // 2 if self.may_be_changed else 0)
+        contents = map(_UNPACK.decode, self.contents)
+        return waits * max((sum(line.quantity for line in content.lines) for content in contents), default=0)
 
     def requested_units(self, kind: str, sku: str) -> tuple[int, int]:
         """Units of a SKU in distinct shipments or returns: the certain ones, and those that may have been applied or
@@ -210,7 +207,6 @@ class OrderTracker(Listener):
             known.may_have_released = True
         if request.kind == "order.placed":
             known.placed_paid = known.placed_paid or event.paid
-            known.placed_sold = known.placed_sold or event.accept == "sold"
             if request.body not in known.bodies:
                 known.bodies = (*known.bodies, request.body)
             known.asked_at = request.at if known.asked_at is None else known.asked_at

@@ -310,6 +310,37 @@ def test_many_receipts_fill_a_sold_order(shop: SimulatedShop) -> None:
         shop.move("received", f"r{number}", 1)
 
 
+def take_preorders_only(shop: SimulatedShop) -> None:
+    """Each received unit lies above the threshold and below the one at which the shelf opens again."""
+    policy = {"below_threshold": "preorder", "safety_threshold": 10, "resume_threshold": 30, "preorder_cap": 30}
+    shop.policy("tmall", policy=policy)
+
+
+def test_an_order_is_filled_by_the_unit_before_a_row_shows_it(shop: SimulatedShop) -> None:
+    take_preorders_only(shop)
+    shop.publication_lags = True
+    shop.place("o1", units=5, door="kafka")
+    shop.event("paid", "o1", "kafka")
+    for number in range(5):
+        shop.move("received", f"r{number}", 1)
+    shop.publish(held_back=True)
+    assert shop.state.orders["o1"].sequence == 7
+
+
+def test_an_order_that_is_taken_again_is_filled_again(shop: SimulatedShop) -> None:
+    take_preorders_only(shop)
+    shop.place("o1", units=5, hold_seconds=5)
+    for number in range(4):
+        shop.move("received", f"r{number}", 1)
+    shop.wait(6_000)
+    shop.tick()
+    shop.move("adjusted", "lost", -4, reason="lost")
+    assert shop.event("paid", "o1", if_expired="take_again").status == 200
+    for number in range(5):
+        shop.move("received", f"s{number}", 1)
+    assert shop.state.orders["o1"].sequence == 12
+
+
 def test_movements_are_voided(shop: SimulatedShop) -> None:
     shop.move("received", "r", 5)
     shop.place("o1", units=13)
