@@ -54,6 +54,8 @@ class LedgerLimits(Struct, frozen=True):
     # Age at which a parked event goes to the dead letters, and at which an alert names it.
     park_ms: int = DAY_MS
     waiting_alert_ms: int = 15 * 60 * 1000
+    # How long a forced order waits for its approval.
+    approval_ms: int = HOUR_MS
     # Parked events of one order: some hundred, or a shipment of some hundred lines. Each row of the order carries them.
     waiting_order_bytes_max: int = 64 * 1024
     # Parked events in all: only a faulty sender needs so much. A recovery counts these orders in one call of 10 ms.
