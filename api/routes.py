@@ -12,6 +12,7 @@ from aiohttp import web
 from msgspec import Struct
 
 from stocktide.api.feeds.sse import FeedHandler
+from stocktide.api.handlers.approvals import ApprovalHandlers
 from stocktide.api.handlers.board import BoardHandlers
 from stocktide.api.handlers.events import EventHandlers
 from stocktide.api.handlers.health import Readiness
@@ -22,7 +23,16 @@ from stocktide.api.handlers.pools import PoolHandler
 from stocktide.api.handlers.stock import StockHandlers
 from stocktide.api.metrics import ApiMetrics
 from stocktide.streams.contract import documents
-from stocktide.streams.contract.events import CancelBody, ChangeBody, Event, Movement, OrderBody, PayBody
+from stocktide.streams.contract.events import (
+    ApproveBody,
+    CancelBody,
+    ChangeBody,
+    Event,
+    Movement,
+    OrderBody,
+    PayBody,
+    RejectBody,
+)
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 JSON = "application/json"
@@ -34,6 +44,7 @@ class Handlers(Struct, frozen=True):
     """The handlers of all calls."""
 
     orders: OrderHandlers
+    approvals: ApprovalHandlers
     stock: StockHandlers
     pools: PoolHandler
     history: HistoryHandler
@@ -61,7 +72,8 @@ class Route(Struct, frozen=True):
 
 def make_routes(handlers: Handlers) -> tuple[Route, ...]:
     """All calls."""
-    return (*_orders(handlers), *_events(handlers), *_reads(handlers), *_policies(handlers), *_service(handlers))
+    changes = (*_orders(handlers), *_approvals(handlers), *_events(handlers))
+    return (*changes, *_reads(handlers), *_policies(handlers), *_service(handlers))
 
 
 def _orders(handlers: Handlers) -> tuple[Route, ...]:
@@ -73,9 +85,9 @@ def _orders(handlers: Handlers) -> tuple[Route, ...]:
             "POST",
             "/v1/orders",
             orders.place,
-            "Place an order: hold its units until they are paid or the hold ends",
+            "Place an order: hold its units until they are paid or the hold ends; with `force`, once it is approved",
             body=OrderBody,
-            answers={200: documents.Order, 201: documents.Order},
+            answers={200: documents.Order, 201: documents.Order, 202: documents.Approval},
         ),
         Route("GET", one, orders.get, "An order", answers=found),
         Route(
@@ -103,6 +115,32 @@ def _orders(handlers: Handlers) -> tuple[Route, ...]:
             answers=found,
         ),
         Route("POST", f"{one}/extend", orders.extend, "Let the hold last longer", body=ExtendBody, answers=found),
+    )
+
+
+def _approvals(handlers: Handlers) -> tuple[Route, ...]:
+    approvals = handlers.approvals
+    one = "/v1/approvals/{id}"
+    found = {200: documents.Approval}
+    return (
+        Route(
+            "GET",
+            "/v1/approvals",
+            approvals.page,
+            "Requests that wait for a second person, by page",
+            answers={200: documents.ApprovalPage},
+            query=("state", "cursor", "limit"),
+        ),
+        Route("GET", one, approvals.get, "A request that a second person decides, and its end", answers=found),
+        Route(
+            "POST",
+            f"{one}/approve",
+            approvals.approve,
+            "Approve the request of somebody else: the order is decided",
+            body=ApproveBody,
+            answers={200: documents.Order},
+        ),
+        Route("POST", f"{one}/reject", approvals.reject, "Reject a request", body=RejectBody, answers=found),
     )
 
 

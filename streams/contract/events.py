@@ -141,6 +141,10 @@ class ChangeBody(Struct, frozen=True):
     add: LinesOrNone[OrderLine] = ()
 
 
+class ApproveBody(Struct, frozen=True):
+    """The body of approve, which says nothing: who approves is in a header, what is in the path."""
+
+
 class RejectBody(Struct, frozen=True):
     """The body of reject."""
 
