@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from stocktide.ops.explain.describe import describe_change
 from stocktide.tables.audit.plan import RepairPlanner
 from stocktide.tables.audit.repair import CorrectionResult, apply_corrections
+from stocktide.tables.history.sku_history import changes_of
 from stocktide.tables.ledger.commands import Approve, Place, Reject
 from tests.protocol.audits import audit, auditor_of, differences_by_key, is_clean, place
 from tests.protocol.rig import ProtocolRig
@@ -49,6 +51,13 @@ async def test_an_entry_of_the_index_that_is_lost_or_too_many_is_found_and_repai
     assert [fate async for _, fate in apply_corrections(planner, shop.submitter())] == [CorrectionResult.REPAIRED]
     assert await shop.redis.zrange(index, 0, -1) == [b"waits"]
     assert is_clean(await audit(shop))
+
+
+async def test_an_explanation_of_the_stock_names_who_forced_an_order_and_who_approved_it(shop: ProtocolRig) -> None:
+    await shop.submit(force("o9"))
+    taken = await shop.submit(Approve(order_id="o9", actor="ben"))
+    (change,) = changes_of(taken, "A")
+    assert describe_change(change) == "order o9 (jd, forced by anna, approved by ben) took 2: held"
 
 
 async def test_requests_are_read_by_page(shop: ProtocolRig) -> None:
