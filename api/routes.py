@@ -22,6 +22,7 @@ from stocktide.api.handlers.policies import PolicyBody, PolicyHandlers
 from stocktide.api.handlers.pools import PoolHandler
 from stocktide.api.handlers.stock import StockHandlers
 from stocktide.api.metrics import ApiMetrics
+from stocktide.api.requests import ACTOR_HEADER
 from stocktide.streams.contract import documents
 from stocktide.streams.contract.events import (
     ApproveBody,
@@ -68,6 +69,7 @@ class Route(Struct, frozen=True):
     body_type: str = JSON
     answer_type: str = JSON
     query: tuple[str, ...] = ()
+    headers: tuple[str, ...] = ()
 
 
 def make_routes(handlers: Handlers) -> tuple[Route, ...]:
@@ -88,6 +90,7 @@ def _orders(handlers: Handlers) -> tuple[Route, ...]:
             "Place an order: hold its units until they are paid or the hold ends; with `force`, once it is approved",
             body=OrderBody,
             answers={200: documents.Order, 201: documents.Order, 202: documents.Approval},
+            headers=(ACTOR_HEADER,),
         ),
         Route("GET", one, orders.get, "An order", answers=found),
         Route(
@@ -139,8 +142,17 @@ def _approvals(handlers: Handlers) -> tuple[Route, ...]:
             "Approve the request of somebody else: the order is decided",
             body=ApproveBody,
             answers={200: documents.Order},
+            headers=(ACTOR_HEADER,),
         ),
-        Route("POST", f"{one}/reject", approvals.reject, "Reject a request", body=RejectBody, answers=found),
+        Route(
+            "POST",
+            f"{one}/reject",
+            approvals.reject,
+            "Reject a request",
+            body=RejectBody,
+            answers=found,
+            headers=(ACTOR_HEADER,),
+        ),
     )
 
 
@@ -226,11 +238,11 @@ def _policies(handlers: Handlers) -> tuple[Route, ...]:
     policies = handlers.policies
     rows: list[Route] = []
     for path in ("/v1/policies/{channel}", "/v1/policies/{channel}/{sku}"):
-        shown = {200: documents.PolicyAnswer}
+        shown, named = {200: documents.PolicyAnswer}, (ACTOR_HEADER,)
         rows += (
             Route("GET", path, policies.get, "A policy", answers=shown),
-            Route("PUT", path, policies.put, "Replace a policy whole", body=PolicyBody, answers=shown),
-            Route("DELETE", path, policies.delete, "Remove a policy", answers={204: None}),
+            Route("PUT", path, policies.put, "Replace a policy whole", body=PolicyBody, answers=shown, headers=named),
+            Route("DELETE", path, policies.delete, "Remove a policy", answers={204: None}, headers=named),
         )
     return tuple(rows)
 

@@ -126,6 +126,16 @@ async def test_a_request_that_cannot_be_is_rejected_with_its_path(shop: ApiTestC
     assert (await shop.get(f"/v1/approvals/{plain.body.get('order_id', 'none')}")).status == 404
 
 
+async def test_a_change_of_a_policy_names_its_actor_too(shop: ApiTestClient) -> None:
+    path = f"/v1/policies/{unique_name('shop')}"
+    for method in ("PUT", "DELETE"):
+        answer = await shop.call(method, path, {} if method == "PUT" else None, headers={ACTOR_HEADER: "a b"})
+        assert (answer.status, answer.body["errors"][0]["path"]) == (422, ACTOR_HEADER)
+    document = (await shop.get("/openapi.json")).body
+    parameters = document["paths"]["/v1/policies/{channel}"]["put"]["parameters"]
+    assert {"name": ACTOR_HEADER, "in": "header", "schema": {"type": "string"}} in parameters
+
+
 async def test_without_a_name_all_are_one_person(shop: ApiTestClient) -> None:
     sku, channel = await suspended(shop, 1)
     body = order_of(sku, channel)
