@@ -54,7 +54,8 @@ def _operation(route: Route, schemas: dict[str, Any]) -> dict[str, Any]:
         {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
         for name in re.findall(r"{(\w+)}", route.path)
     ]
-    parameters += [{"name": name, "in": "query", "schema": {"type": "string"}} for name in route.query]
+    for place, names in (("query", route.query), ("header", route.headers)):
+        parameters += [{"name": name, "in": place, "schema": {"type": "string"}} for name in names]
     if parameters:
         operation["parameters"] = parameters
     if route.body is not None:

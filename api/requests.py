@@ -23,6 +23,9 @@ Message = TypeVar("Message")
 QUERY_BYTES_MAX = 64 * 1024
 # The parser's limit for path and query: a path of two names with every character escaped has 3 KiB.
 TARGET_BYTES_MAX = QUERY_BYTES_MAX + 8 * 1024
+# Names who asks, until keys do. Without it, all are one and the same person.
+ACTOR_HEADER = "X-Actor"
+ACTOR_DEFAULT = "operator"
 # The channel of policies for all channels; it does not sell.
 EVERY_CHANNEL = "*"
 
@@ -67,6 +70,12 @@ def check_name(field: str, value: str) -> web.Response | None:
             return None
     detail = "1 to 128 printable characters without white space"
     return problems.from_malformed(Malformed("invalid_field", detail, field))
+
+
+def read_actor(request: web.Request) -> str | web.Response:
+    """Who asks; a problem if it is not a name."""
+    actor = request.headers.get(ACTOR_HEADER, ACTOR_DEFAULT)
+    return check_name(ACTOR_HEADER, actor) or actor
 
 
 def check_channel(value: str) -> web.Response | None:

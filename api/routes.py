@@ -12,6 +12,7 @@ from aiohttp import web
 from msgspec import Struct
 
 from stocktide.api.feeds.sse import FeedHandler
+from stocktide.api.handlers.approvals import ApprovalHandlers
 from stocktide.api.handlers.board import BoardHandlers
 from stocktide.api.handlers.events import EventHandlers
 from stocktide.api.handlers.health import Readiness
@@ -21,8 +22,18 @@ from stocktide.api.handlers.policies import PolicyBody, PolicyHandlers
 from stocktide.api.handlers.pools import PoolHandler
 from stocktide.api.handlers.stock import StockHandlers
 from stocktide.api.metrics import ApiMetrics
+from stocktide.api.requests import ACTOR_HEADER
 from stocktide.streams.contract import documents
-from stocktide.streams.contract.events import CancelBody, ChangeBody, Event, Movement, OrderBody, PayBody
+from stocktide.streams.contract.events import (
+    ApproveBody,
+    CancelBody,
+    ChangeBody,
+    Event,
+    Movement,
+    OrderBody,
+    PayBody,
+    RejectBody,
+)
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 JSON = "application/json"
@@ -34,6 +45,7 @@ class Handlers(Struct, frozen=True):
     """The handlers of all calls."""
 
     orders: OrderHandlers
+    approvals: ApprovalHandlers
     stock: StockHandlers
     pools: PoolHandler
     history: HistoryHandler
@@ -57,11 +69,13 @@ class Route(Struct, frozen=True):
     body_type: str = JSON
     answer_type: str = JSON
     query: tuple[str, ...] = ()
+    headers: tuple[str, ...] = ()
 
 
 def make_routes(handlers: Handlers) -> tuple[Route, ...]:
     """All calls."""
-    return (*_orders(handlers), *_events(handlers), *_reads(handlers), *_policies(handlers), *_service(handlers))
+    changes = (*_orders(handlers), *_approvals(handlers), *_events(handlers))
+    return (*changes, *_reads(handlers), *_policies(handlers), *_service(handlers))
 
 
 def _orders(handlers: Handlers) -> tuple[Route, ...]:
@@ -73,9 +87,10 @@ def _orders(handlers: Handlers) -> tuple[Route, ...]:
             "POST",
             "/v1/orders",
             orders.place,
-            "Place an order: hold its units until they are paid or the hold ends",
+            "Place an order: hold its units until they are paid or the hold ends; with `force`, once it is approved",
             body=OrderBody,
-            answers={200: documents.Order, 201: documents.Order},
+            answers={200: documents.Order, 201: documents.Order, 202: documents.Approval},
+            headers=(ACTOR_HEADER,),
         ),
         Route("GET", one, orders.get, "An order", answers=found),
         Route(
@@ -103,6 +118,41 @@ def _orders(handlers: Handlers) -> tuple[Route, ...]:
             answers=found,
         ),
         Route("POST", f"{one}/extend", orders.extend, "Let the hold last longer", body=ExtendBody, answers=found),
+    )
+
+
+def _approvals(handlers: Handlers) -> tuple[Route, ...]:
+    approvals = handlers.approvals
+    one = "/v1/approvals/{id}"
+    found = {200: documents.Approval}
+    return (
+        Route(
+            "GET",
+            "/v1/approvals",
+            approvals.page,
+            "Requests that wait for a second person, by page",
+            answers={200: documents.ApprovalPage},
+            query=("state", "cursor", "limit"),
+        ),
+        Route("GET", one, approvals.get, "A request that a second person decides, and its end", answers=found),
+        Route(
+            "POST",
+            f"{one}/approve",
+            approvals.approve,
+            "Approve the request of somebody else: the order is decided",
+            body=ApproveBody,
+            answers={200: documents.Order},
+            headers=(ACTOR_HEADER,),
+        ),
+        Route(
+            "POST",
+            f"{one}/reject",
+            approvals.reject,
+            "Reject a request",
+            body=RejectBody,
+            answers=found,
+            headers=(ACTOR_HEADER,),
+        ),
     )
 
 
@@ -188,11 +238,11 @@ def _policies(handlers: Handlers) -> tuple[Route, ...]:
     policies = handlers.policies
     rows: list[Route] = []
     for path in ("/v1/policies/{channel}", "/v1/policies/{channel}/{sku}"):
-        shown = {200: documents.PolicyAnswer}
+        shown, named = {200: documents.PolicyAnswer}, (ACTOR_HEADER,)
         rows += (
             Route("GET", path, policies.get, "A policy", answers=shown),
-            Route("PUT", path, policies.put, "Replace a policy whole", body=PolicyBody, answers=shown),
-            Route("DELETE", path, policies.delete, "Remove a policy", answers={204: None}),
+            Route("PUT", path, policies.put, "Replace a policy whole", body=PolicyBody, answers=shown, headers=named),
+            Route("DELETE", path, policies.delete, "Remove a policy", answers={204: None}, headers=named),
         )
     return tuple(rows)
 

@@ -30,6 +30,7 @@ from stocktide.api.feeds.hub import Hub
 from stocktide.api.feeds.snapshots import SnapshotMonitor
 from stocktide.api.feeds.sse import FeedHandler
 from stocktide.api.handlers import health
+from stocktide.api.handlers.approvals import ApprovalHandlers
 from stocktide.api.handlers.board import BoardHandlers
 from stocktide.api.handlers.events import EventHandlers
 from stocktide.api.handlers.history import HistoryHandler
@@ -170,6 +171,7 @@ def _make_handlers(
     readiness = health.Readiness(checks, lambda status: hub.notify("status", status))
     return Handlers(
         orders=OrderHandlers(batcher, ledger, reads),
+        approvals=ApprovalHandlers(batcher, ledger, reads),
         stock=StockHandlers(ledger, reads),
         pools=PoolHandler(ledger, reads),
         history=HistoryHandler(

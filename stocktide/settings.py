@@ -36,6 +36,7 @@ _BOUNDS: dict[str, tuple[int, int]] = {
     "publish_interval_ms": (0, 60_000),
     "tick_ms": (10, 60_000),
     "park_seconds": (1, 604_800),
+    "approval_seconds": (1, 604_800),
     # A late count reads the movements of at most an hour ahead (tables/ledger/lua/includes/history.lua).
     "future_seconds_max": (0, 3_600),
     "request_seconds": (1, 300),
@@ -69,6 +70,7 @@ class Settings(ServerAccess):
     publish_interval_ms: int = field(default=100, metadata={"help": "default of the policy field of that name"})
     tick_ms: int = field(default=200, metadata={"help": "how often the expiry step looks for what is due"})
     park_seconds: int = field(default=86_400, metadata={"help": "how long an early event waits for what it needs"})
+    approval_seconds: int = field(default=3_600, metadata={"help": "how long a forced order waits for its approval"})
     future_seconds_max: int = field(default=600, metadata={"help": "how far ahead of our clock an event may be dated"})
     request_seconds: int = field(default=5, metadata={"help": "deadline of an API request"})
     outbox_max: int = field(default=2_000, metadata={"help": "batches in the outbox before `busy`"})
@@ -120,6 +122,7 @@ class Settings(ServerAccess):
         return LedgerLimits(
             outbox_max=self.outbox_max,
             park_ms=self.park_seconds * 1000,
+            approval_ms=self.approval_seconds * 1000,
             future_ms=self.future_seconds_max * 1000,
         )
 

@@ -15,6 +15,7 @@ from msgspec import UNSET, Struct, structs
 from stocktide.streams.contract.documents import (
     AnnouncedLine,
     Announcement,
+    Approval,
     ChannelStock,
     ChannelUpdate,
     Line,
@@ -24,12 +25,20 @@ from stocktide.streams.contract.documents import (
     PublishedMovement,
     PublishedOrder,
     PublishedStock,
+    RequestedLine,
     StockAnswer,
     WarehouseStock,
 )
 from stocktide.streams.contract.times import rfc3339
 from stocktide.tables.ledger.outcomes import Outcome
-from stocktide.tables.ledger.records import MovementRecord, Offer, OrderRecord, SkuRecord
+from stocktide.tables.ledger.records import (
+    AWAITING_APPROVAL,
+    ApprovalRecord,
+    MovementRecord,
+    Offer,
+    OrderRecord,
+    SkuRecord,
+)
 
 # A movement's type in the contract, by the kind of its command.
 MOVEMENT_TYPES = {
@@ -44,6 +53,8 @@ MOVEMENT_TYPES = {
 }
 # A record in this state holds events that arrived before their order; to callers the order is unknown.
 PARKED = "parked"
+# States with a deadline of the order's own; a parked record has that of its events.
+_EXPIRING = frozenset({"reserved", AWAITING_APPROVAL})
 # Counter names are few: some per warehouse, channel and pool.
 _NAMES_CACHED = 65_536
 _Extended = TypeVar("_Extended", bound=Struct)
@@ -77,13 +88,36 @@ def _order_fields(order_id: str, record: OrderRecord) -> tuple[str, str, str, li
         )
         for line in record.lines
     ]
-    expires_at = None if record.expires_at is None or record.state != "reserved" else rfc3339(record.expires_at)
+    expires_at = None if record.expires_at is None or record.state not in _EXPIRING else rfc3339(record.expires_at)
     return order_id, record.channel, record.state, lines, rfc3339(record.placed_at), expires_at, record.sequence
 
 
 def is_order(record: OrderRecord | None) -> bool:
-    """Whether the record is an order that callers may see, and not only parked events."""
+    """Whether the record has a row: it is an order, or a request for one, and not only parked events."""
     return record is not None and record.state != PARKED
+
+
+def approval_view(order_id: str, order: OrderRecord, record: ApprovalRecord, replayed: bool = False) -> Approval:
+    """The approval of a forced order; its id is that of the order."""
+    is_given = record.state in ("approved", "refused")
+    return Approval(
+        id=order_id,
+        kind="force_order",
+        order_id=order_id,
+        channel=order.channel,
+        state=record.state or "waiting",
+        requested_by=record.by,
+        reason=record.reason,
+        requested_at=rfc3339(record.asked_at),
+        expires_at=rfc3339(record.ends_at),
+        approved_by=record.decided_by if is_given else None,
+        rejected_by=record.decided_by if record.state == "rejected" else None,
+        decided_at=rfc3339(record.decided_at) if record.state else None,
+        comment=record.comment,
+        outcome=order.outcome if is_given else None,
+        lines=[RequestedLine(line.sku, line.quantity) for line in order.lines],
+        replayed=replayed,
+    )
 
 
 def stock_view(sku: str, record: SkuRecord, offers: Iterable[Offer]) -> StockAnswer:

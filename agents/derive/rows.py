@@ -17,7 +17,7 @@ from stocktide.agents.dead_letters import (
     dead_letter_of_refused,
     system_alert,
 )
-from stocktide.streams.contract.documents import PublishedAlert, PublishedPolicy, encode
+from stocktide.streams.contract.documents import Approval, PublishedAlert, PublishedPolicy, encode
 from stocktide.streams.contract.times import rfc3339
 from stocktide.streams.journal.record import JournalRecord
 from stocktide.streams.kafka.publish import OutputRow
@@ -45,7 +45,12 @@ from stocktide.tables.ledger.raw_decision import (
     unpack_sku,
 )
 from stocktide.tables.ledger.records import Alert, PolicyRow, RepairRow
-from stocktide.tables.views import published_movement, published_order, published_stock
+from stocktide.tables.views import approval_view, published_movement, published_order, published_stock
+
+# Stands in the record of every forced order, and in hardly any other.
+_APPROVAL = b"approval"
+# Who ends a request when its time is over.
+_LEDGER = "ledger"
 
 
 class RowCollector:
@@ -66,6 +71,8 @@ class RowCollector:
         for order in decision.orders:
             if order.changed and not is_parked(order.record):
                 self._orders[order.order_id] = (order, batch)
+                if _APPROVAL in bytes(order.record):
+                    self._events[AUDIT] += _approval_rows(order, decision)
         for movement in decision.movements:
             if movement.changed:
                 self._movements[movement.warehouse, movement.id] = (movement, batch)
@@ -156,6 +163,51 @@ def _audit_row(row: PolicyRow, decision: RawDecision) -> OutputRow:
         "batch": decision.batch,
     }
     return row.actor.encode(), encode(view)
+
+
+def _approval_rows(row: PackedOrder, decision: RawDecision) -> list[OutputRow]:
+    """The request and its end, of those the one of this batch: later batches repeat the record."""
+    order = unpack_order(row.record)
+    if (record := order.approval) is None:
+        return []
+    rows = []
+    view = approval_view(row.order_id, order, record)
+    if record.asked_in == decision.batch:
+        after: dict[str, Any] = {"state": "waiting", "expires_at": view.expires_at, "lines": view.lines}
+        rows.append(_approval_row(record.by, "approval_requested", record.reason, view, None, after, decision))
+    if record.decided_in == decision.batch:
+        action = f"approval_{record.state}"
+        after = {"state": record.state, "order_state": order.state, "outcome": view.outcome}
+        before = {"state": "waiting"}
+        actor = record.decided_by or _LEDGER
+        rows.append(_approval_row(actor, action, record.comment, view, before, after, decision))
+    return rows
+
+
+def _approval_row(
+    actor: str,
+    action: str,
+    reason: str | None,
+    approval: Approval,
+    before: dict[str, Any] | None,
+    after: dict[str, Any],
+    decision: RawDecision,
+) -> OutputRow:
+    view = {
+        "actor": actor,
+        "action": action,
+        "id": approval.id,
+        "kind": approval.kind,
+        "order_id": approval.order_id,
+        "channel": approval.channel,
+        "requested_by": approval.requested_by,
+        "reason": reason,
+        "before": before,
+        "after": after,
+        "at": rfc3339(decision.at),
+        "batch": decision.batch,
+    }
+    return actor.encode(), encode(view)
 
 
 def _repair_row(repair: RepairRow, decision: RawDecision) -> OutputRow:

@@ -4,6 +4,7 @@ import { Detail } from "./detail.js";
 import { Feeds, FEEDS_MAX } from "./feeds.js";
 import { cell, element, nameOf, number } from "./marks.js";
 import { Recent } from "./recent.js";
+import { Requests } from "./requests.js";
 import { Shelf } from "./shelf.js";
 
 // Rows on the page.
@@ -19,6 +20,7 @@ const at = (id) => document.getElementById(id);
 const shelf = new Shelf();
 const recent = new Recent(at("recent"), at("recent-empty"), at("switches-only"));
 const detail = new Detail(at("detail"), at("detail-title"), at("detail-body"), at("detail-close"));
+new Requests(at("requests"), at("requests-list"), at("requests-more"));
 const states = new Map();
 const feeds = new Feeds(onUpdate, onState);
 const lines = new Map();

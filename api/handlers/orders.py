@@ -15,7 +15,7 @@ from msgspec import Struct
 
 from stocktide.api import problems
 from stocktide.api.batching import CommandBatcher, SettledResult
-from stocktide.api.requests import check_name, read_message
+from stocktide.api.requests import check_name, read_actor, read_message
 from stocktide.api.settled_reads import SettledReads
 from stocktide.streams.contract.events import (
     HOLD_SECONDS_DEFAULT,
@@ -37,8 +37,8 @@ from stocktide.tables.ledger.commands import (
     make_place,
 )
 from stocktide.tables.ledger.outcomes import REFUSALS, Outcome
-from stocktide.tables.ledger.records import OrderRecord, Result
-from stocktide.tables.views import order_view
+from stocktide.tables.ledger.records import AWAITING_APPROVAL, OrderRecord, Result
+from stocktide.tables.views import approval_view, order_view
 
 _ACCEPTED = frozenset({Outcome.RESERVED, Outcome.PREORDERED, Outcome.PARTIAL})
 
@@ -67,17 +67,23 @@ class OrderHandlers:
         self._reads = reads
 
     async def place(self, request: web.Request) -> web.Response:
-        """`POST /v1/orders`: 201, 200 when repeated, 409 when refused."""
+        """`POST /v1/orders`: 201, 202 where it waits for approval, 200 when repeated, 409 when refused."""
         deadline = self._reads.deadline()
         body = await read_message(request, _ORDER_BODY)
         if isinstance(body, web.Response):
             return body
-        decided = await self._batcher.submit(make_place(body), deadline)
+        actor = read_actor(request) if body.force else None
+        if isinstance(actor, web.Response):
+            return actor
+        decided = await self._batcher.submit(make_place(body, actor=actor), deadline)
         result, order = decided.result, decided.order
         if result.outcome in _ACCEPTED and order is not None:
             view = order_view(body.order_id, order, result.replayed)
             return problems.json_response(view, 200 if result.replayed else 201)
-        return _refuse_place(body.order_id, decided)
+        if result.outcome == Outcome.PARKED and order is not None and order.approval is not None:
+            request_view = approval_view(body.order_id, order, order.approval, result.replayed)
+            return problems.json_response(request_view, 200 if result.replayed else 202)
+        return refuse_place(body.order_id, decided)
 
     async def pay(self, request: web.Request) -> web.Response:
         """`POST /v1/orders/{order_id}/pay`."""
@@ -117,7 +123,7 @@ class OrderHandlers:
         if (invalid := check_name("order_id", order_id)) is not None:
             return invalid
         order = await self._reads.settled(lambda: self._ledger.read_order(order_id))
-        if order is None:
+        if order is None or order.state == AWAITING_APPROVAL:
             return problems.from_outcome(Outcome.UNKNOWN_ORDER)
         return problems.json_response(order_view(order_id, order, replayed=False))
 
@@ -146,7 +152,7 @@ class OrderHandlers:
         return problems.json_response(order_view(order_id, order, result.replayed))
 
 
-def _refuse_place(order_id: str, decided: SettledResult) -> web.Response:
+def refuse_place(order_id: str, decided: SettledResult) -> web.Response:
     """409, with the order and its lines if this body was refused, and not if another body has the id."""
     result, order = decided.result, decided.order
     if order is None or order.state != "rejected" or order.outcome != result.outcome:

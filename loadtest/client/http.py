@@ -45,6 +45,8 @@ _ORDER_ACTIONS = {
     "order.changed": "change",
     "order.extended": "extend",
 }
+# The caller is not named: it is not the one who asked, by Kafka.
+_APPROVAL_ACTIONS = {"order.approved": "approve", "order.unapproved": "reject"}
 _T = TypeVar("_T")
 
 
@@ -235,6 +237,9 @@ def request_of(kind: str, event: Event) -> tuple[str, str, bytes, str]:
     """Method, path, body and content type that submit an event of type `kind`, or `policy.put`/`policy.delete`."""
     if kind == "order.placed":
         return "POST", "/v1/orders", orjson.dumps(event), JSON
+    if kind in _APPROVAL_ACTIONS:
+        body = {"reason": event["reason"]} if "reason" in event else {}
+        return "POST", _path("approvals", event["order_id"], _APPROVAL_ACTIONS[kind]), orjson.dumps(body), JSON
     if (action := _ORDER_ACTIONS.get(kind)) is not None:
         body = {name: value for name, value in event.items() if name not in ("order_id", "occurred_at")}
         return "POST", _path("orders", event["order_id"], action), orjson.dumps(body), JSON

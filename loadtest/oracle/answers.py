@@ -19,7 +19,7 @@ from stocktide.loadtest.oracle.history import (
     Response,
     StockPublished,
 )
-from stocktide.loadtest.oracle.orders import PLACED_ID_DEFAULT, OrderObservation, OrderTracker
+from stocktide.loadtest.oracle.orders import APPROVED, PLACED_ID_DEFAULT, UNAPPROVED, OrderObservation, OrderTracker
 from stocktide.loadtest.oracle.verdict import Checker
 
 Level = tuple[str, str | None]
@@ -34,6 +34,7 @@ _STATES_AFTER_ACCEPTANCE: Mapping[str, frozenset[str]] = {
     "order.cancelled": frozenset({"cancelled", "shipped"}),
     "order.extended": frozenset({"reserved", "paid", "shipped", "cancelled", "expired"}),
     "order.changed": frozenset({"reserved", "paid", "shipped", "cancelled", "expired"}),
+    APPROVED: frozenset({"reserved", "paid", "shipped", "cancelled", "expired"}),
 }
 _STATES_AFTER_PARTIAL_CANCEL = frozenset({"reserved", "paid", "expired"})
 # The possible states in a rejection with `already_final`.
@@ -105,6 +106,8 @@ class AnswerContradicted(Checker):
 
     def _check_accepted(self, request: PendingRequest, response: Response) -> None:
         order, event = response.order, request.event
+        if order is None and (request.kind == UNAPPROVED or event.force):
+            return None  # it was answered with the request for approval
         if order is None:
             return self._report(request, response, f"was answered {response.status} without the order")
         states = _STATES_AFTER_ACCEPTANCE.get(request.kind, frozenset())
@@ -147,6 +150,8 @@ class AnswerContradicted(Checker):
 
     def _check_conflict(self, request: PendingRequest, response: Response) -> None:
         event, known = request.event, self._tracker.order(request.event.order_id)
+        if request.kind == APPROVED:
+            return  # the order that it supersedes is of another channel
         if request.kind != "order.placed":
             if not known.has_other_body(event.id, request.body):
                 self._report(request, response, "is called a conflict, and its id was asked for nothing else")
@@ -200,7 +205,8 @@ class AnswerLost(Checker):
     def on_response(self, request: PendingRequest, response: Response) -> None:
         """A known order is never unknown."""
         self._policies.on_response(request, response)
-        if response.status == 404 and request.acknowledged_sequence and request.kind.startswith("order."):
+        is_of_order = request.kind.startswith("order.") and request.kind not in (APPROVED, UNAPPROVED)
+        if response.status == 404 and request.acknowledged_sequence and is_of_order:
             order_id = request.event.order_id
             what = (
                 f"{request.kind} of {order_id} (request {request.number})"

@@ -65,6 +65,8 @@ class SentEvent(Struct, frozen=True):
     purpose: str | None = None
     supersedes: str | None = None
     paid: bool = False
+    force: bool = False
+    actor: str | None = None
     tracking: str | None = None
     reason: str | None = None
     to_warehouse: str | None = None
@@ -91,7 +93,7 @@ def hash_body(kind: str, event: SentEvent) -> int:
     `id`. `occurred_at` counts only for a count."""
     if kind == "order.placed":
         options = (event.channel, event.hold_seconds, event.priority, event.accept, event.allow_preorder)
-        more = (event.region, event.purpose, event.supersedes, event.paid)
+        more = (event.region, event.purpose, event.supersedes, event.paid, event.force and event.reason)
         return hash((kind, options, *more, *sorted(sum_lines(event.lines))))
     if kind == "order.extended":
         return hash((kind, event.hold_seconds))

@@ -67,6 +67,7 @@ class Request(_Record, frozen=True, omit_defaults=True, tag="asked"):
     """A request or event is about to be sent. `number` is unique in the run.
 
     `kind` is the type of the input event, by any transport: `order.placed`, `order.paid`, `stock.received`, …; or
+    `order.approved` and `order.unapproved` (the decision on a forced order, by HTTP; `event`: order_id, actor); or
     `policy.put` and `policy.delete` (`event`: channel, sku, policy); or `bytes` for what is no event of the contract.
     `event` is the event as the contract writes it: by HTTP the body, with the `order_id` of the path added and without
     what was not sent (an `id`).
@@ -276,11 +277,15 @@ _RESPONSE_BODY = msgspec.json.Decoder(_ResponseBody)
 _ORDER = msgspec.json.Decoder(OrderView)
 
 
+# In the document of a request for approval, which is no order.
+_REQUEST = b'"requested_by":'
+
+
 def decode_response(at: int, number: int, status: int, raw: bytes) -> Response:
     """The record of an HTTP answer. Raises `msgspec.DecodeError` if the body violates the contract."""
     body = _RESPONSE_BODY.decode(raw) if raw and status != 204 else _ResponseBody()
     order = body.order
-    if status in (200, 201) and b'"order_id"' in raw:
+    if status in (200, 201) and b'"order_id"' in raw and _REQUEST not in raw:
         order = _ORDER.decode(raw)
     return Response(at, number, status, body.code, body.replayed, order)
 

@@ -21,7 +21,9 @@ from stocktide.loadtest.oracle.verdict import Checker
 EXPIRY_GRACE_MS = 10_000
 
 # The possible next states. A final state stays; later events (a late shipment, a return) change only the lines.
+AWAITING = "awaiting_approval"
 NEXT: Mapping[str, frozenset[str]] = {
+    AWAITING: frozenset({AWAITING, "reserved", "paid", "shipped", "cancelled", "expired", "rejected"}),
     "reserved": frozenset({"reserved", "paid", "shipped", "cancelled", "expired"}),
     "paid": frozenset({"paid", "shipped", "cancelled"}),
     "shipped": frozenset({"shipped"}),
@@ -32,7 +34,8 @@ NEXT: Mapping[str, frozenset[str]] = {
 
 
 class HoldEndedTwice(Checker):
-    """Promise 4: an order had two ends, such as paid after expired, or left an end."""
+    """Promise 4: an order had two ends, such as paid after expired, or left an end; or a forced order held units that
+    nobody was asked to approve."""
 
     name = "hold_ended_twice"
     promise = 4
@@ -45,7 +48,12 @@ class HoldEndedTwice(Checker):
         if not observation.is_new:
             return
         self.looked["changes of orders"] += 1
-        states, index = observation.known.states, observation.index
+        known, order = observation.known, observation.order
+        states, index = known.states, observation.index
+        is_forced = known.placed_forced and not known.placed_plain
+        if is_forced and order.sequence == 1 and order.state not in (AWAITING, "rejected"):
+            what = f"order {known.order_id} was forced, and is {order.state} before anybody can have approved it"
+            self.found(what, observation.record.at, order_id=known.order_id)
         if index > 0:
             self._check_step(observation, index - 1)
         if index + 1 < len(states):
@@ -55,6 +63,8 @@ class HoldEndedTwice(Checker):
         known = observation.known
         before, after = known.states[index], known.states[index + 1]
         possible = NEXT.get(before, frozenset())
+        if before == AWAITING and not known.may_be_approved:
+            possible = frozenset({AWAITING, "rejected"})
         if before == "expired" and known.may_be_taken_again:
             possible |= NEXT["paid"]
         if after not in possible:

@@ -24,6 +24,8 @@ Source = Literal["response", "row", "read"]
 # The id of a placement without one: no other event of the order may use it.
 PLACED_ID_DEFAULT = "placed"
 SHIPPED, RETURNED, CHANGED = "order.shipped", "order.returned", "order.changed"
+# The decisions on a forced order, which name no event.
+APPROVED, UNAPPROVED = "order.approved", "order.unapproved"
 # After these, held or promised units may have been released.
 _RELEASING = frozenset({"order.cancelled", RETURNED, CHANGED})
 
@@ -81,8 +83,9 @@ class KnownOrder:
     of its placements, `accepted` the first one that was accepted. `events`: (id, body) of distinct events requested,
     flat, as hashes; `events_without_id`: the number of others. `asked_at`: the first request to place it.
     `may_have_released`: it may have released units since it was last seen. `may_be_taken_again`: a payment was to take
-    it again if it is expired. `placed_paid`: it may have been paid with its placing. `may_be_changed`: its lines may no
-    longer be those that it was placed with.
+    it again if it is expired. `placed_paid`: it may have been paid with its placing. `placed_forced` and
+    `placed_plain`: a placement was forced, another was not; `may_be_approved`: an approval was requested.
+    `may_be_changed`: its lines may no longer be those that it was placed with.
     """
 
     order_id: str
@@ -100,6 +103,9 @@ class KnownOrder:
     may_have_released: bool = False
     may_be_taken_again: bool = False
     placed_paid: bool = False
+    placed_forced: bool = False
+    placed_plain: bool = False
+    may_be_approved: bool = False
     may_be_changed: bool = False
     expiring_ms: int | None = None
     asked_at: int | None = None
@@ -201,19 +207,23 @@ class OrderTracker(Listener):
             self.order(event.supersedes).may_have_released = True
         if request.kind == CHANGED:
             known.may_be_changed = True
+        if request.kind == APPROVED:
+            known.may_be_approved = True
         if event.if_expired:
             known.may_be_taken_again = True
         if request.kind in _RELEASING:
             known.may_have_released = True
         if request.kind == "order.placed":
             known.placed_paid = known.placed_paid or event.paid
+            known.placed_forced = known.placed_forced or event.force
+            known.placed_plain = known.placed_plain or not event.force
             if request.body not in known.bodies:
                 known.bodies = (*known.bodies, request.body)
             known.asked_at = request.at if known.asked_at is None else known.asked_at
             request.is_new = _add_pair(known.events, hash(event.id or PLACED_ID_DEFAULT), request.body)
             return
         if event.id is None:
-            known.events_without_id += 1
+            known.events_without_id += request.kind not in (APPROVED, UNAPPROVED)
             return
         request.is_new = _add_pair(known.events, hash(event.id), request.body)
         if request.is_new and request.kind in (SHIPPED, RETURNED):
@@ -225,7 +235,8 @@ class OrderTracker(Listener):
         if not event.order_id or not request.kind.startswith("order."):
             return
         known = self.order(event.order_id)
-        if request.kind == "order.placed" and response.status in (200, 201) and known.accepted is None:
+        is_taken = response.status in (200, 201) and (response.order is not None or not event.force)
+        if request.kind == "order.placed" and is_taken and known.accepted is None:
             known.accepted = request.body
         if known.moves and event.id is not None and response.status == 202:
             for move in known.moves:

@@ -21,10 +21,16 @@ def _one_of(*values: str) -> Meta:
 Mode = Annotated[str, _one_of("in_stock", "preorder", "sold_out", "suspended")]
 LineState = Annotated[
     str,
-    _one_of("reserved", "preordered", "rejected", "committed", "shipped", "cancelled", "expired", "returned"),
+    _one_of(
+        *("reserved", "preordered", "rejected", "committed", "shipped", "cancelled", "expired", "returned"),
+        "awaiting_approval",
+    ),
 ]
 AnnouncementState = Annotated[str, _one_of("expected", "partly_received", "received", "over_received", "withdrawn")]
-OrderState = Annotated[str, _one_of("reserved", "paid", "shipped", "cancelled", "expired", "rejected")]
+OrderState = Annotated[
+    str, _one_of("reserved", "paid", "shipped", "cancelled", "expired", "rejected", "awaiting_approval")
+]
+ApprovalState = Annotated[str, _one_of("waiting", "approved", "refused", "rejected", "expired")]
 
 encode = msgspec.json.Encoder().encode
 
@@ -73,6 +79,42 @@ class PublishedOrder(OrderFields, frozen=True):
     batch: int
     outcome: str
     record: Any
+
+
+class RequestedLine(_Document, frozen=True):
+    """Units that a request asks for."""
+
+    sku: str
+    quantity: int
+
+
+class Approval(_Document, frozen=True):
+    """A request that a second person approves. `outcome` is that of its order: null until it is approved. An approved
+    one whose units were not there is `refused`; `comment` is the reason of a rejection."""
+
+    id: str
+    kind: str
+    order_id: str
+    channel: str
+    state: ApprovalState
+    requested_by: str
+    reason: str
+    requested_at: str
+    expires_at: str
+    approved_by: str | None
+    rejected_by: str | None
+    decided_at: str | None
+    comment: str | None
+    outcome: str | None
+    lines: list[RequestedLine]
+    replayed: bool
+
+
+class ApprovalPage(_Document, frozen=True):
+    """A page of requests by id; `next` is the cursor of the page after it."""
+
+    items: list[Approval]
+    next: str | None
 
 
 class WarehouseStock(_Document, frozen=True):

@@ -114,6 +114,9 @@ class OrderBody(Struct, frozen=True, kw_only=True):
     purpose: Name | None = None
     supersedes: Name | None = None
     paid: bool = False
+    # Takes units from below every threshold and buffer, once a second person approves; it needs a reason.
+    force: bool = False
+    reason: Text | None = None
 
 
 class PayBody(Struct, frozen=True):
@@ -138,6 +141,16 @@ class ChangeBody(Struct, frozen=True):
     add: LinesOrNone[OrderLine] = ()
 
 
+class ApproveBody(Struct, frozen=True):
+    """The body of approve, which says nothing: who approves is in a header, what is in the path."""
+
+
+class RejectBody(Struct, frozen=True):
+    """The body of reject."""
+
+    reason: Annotated[str, Meta(min_length=1, max_length=TEXT_LENGTH_MAX)]
+
+
 class _OrderEvent(Struct, frozen=True, kw_only=True, tag_field="type"):
     id: Name
     occurred_at: Time
@@ -158,6 +171,10 @@ class OrderPlaced(_OrderEvent, frozen=True, kw_only=True, tag="order.placed"):
     supersedes: Name | None = None
     # It is paid with the placing: no hold, no deadline.
     paid: bool = False
+    # As in `OrderBody`; `actor` asks for it, by default the channel.
+    force: bool = False
+    reason: Text | None = None
+    actor: Name | None = None
 
 
 class OrderPaid(_OrderEvent, frozen=True, kw_only=True, omit_defaults=True, tag="order.paid"):
@@ -355,6 +372,10 @@ def _check_beyond_types(message: _T, raw: bytes) -> _T | Malformed:
 def _wrong_in_order(order: OrderPlaced | OrderBody) -> Malformed | None:
     if order.channel == "*":
         return Malformed("invalid_field", "`*` stands for all channels and is none itself", "channel")
+    if order.force and not (order.reason or "").strip():
+        return Malformed("missing_field", "`reason` is required with `force`", "reason")
+    if order.force and order.accept == "sold":
+        return Malformed("invalid_field", "an order that is already sold needs no `force`", "accept")
     return _sum_over_limit(order.lines, "lines")
 
 

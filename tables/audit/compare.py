@@ -16,7 +16,7 @@ from stocktide.tables.audit.digest import EXPIRY_MARGIN_MS, Kind, Record, canoni
 from stocktide.tables.audit.redis_keys import StoredKey
 from stocktide.tables.ledger.client import LedgerLimits
 from stocktide.tables.ledger.queue_places import place_in_queue
-from stocktide.tables.ledger.records import MovementRecord, OrderRecord, SkuRecord
+from stocktide.tables.ledger.records import AWAITING_APPROVAL, MovementRecord, OrderRecord, SkuRecord
 
 Side = Literal["log", "redis", "table"]
 # The subject of a drift: a record's kind, a policy level, or a foreign key in Redis.
@@ -62,7 +62,7 @@ def parked_bytes_of(record: Record | None) -> int | None:
 
 
 def entries_of(record: Record | None) -> dict[str, int]:
-    """The scores of an order in the indexes of holds and the queues, by their names."""
+    """The scores of an order in the indexes of holds and the queues, and in `approvals`, by their names."""
     if not isinstance(record, OrderRecord):
         return {}
     entries = {f"held:{line.sku}": record.placed_at for line in record.lines if line.reserved}
@@ -70,6 +70,8 @@ def entries_of(record: Record | None) -> dict[str, int]:
         place = place_in_queue(record, line)
         if place is not None:
             entries[f"queue:{line.sku}\n{record.channel}"] = place
+    if record.state == AWAITING_APPROVAL:
+        entries["approvals"] = 0
     return entries
 
 

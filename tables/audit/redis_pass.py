@@ -170,6 +170,8 @@ class RedisPass:
             return
         if colon and word in ("held", "queue"):
             indexes[f"{word}:{key}"] = None
+        elif name == b"approvals":
+            indexes["approvals"] = None
         elif colon and word in ("moves", "listed", "expected", "incoming"):
             pass  # sums over a day of the journal, and indexes of a SKU's announcements: not compared
         elif colon and word in ("sku", "order", "movement"):

@@ -54,6 +54,8 @@ class LedgerLimits(Struct, frozen=True):
     # Age at which a parked event goes to the dead letters, and at which an alert names it.
     park_ms: int = DAY_MS
     waiting_alert_ms: int = 15 * 60 * 1000
+    # How long a forced order waits for its approval.
+    approval_ms: int = HOUR_MS
     # Parked events of one order: some hundred, or a shipment of some hundred lines. Each row of the order carries them.
     waiting_order_bytes_max: int = 64 * 1024
     # Parked events in all: only a faulty sender needs so much. A recovery counts these orders in one call of 10 ms.
@@ -154,6 +156,13 @@ class ChannelItem(Struct, frozen=True, array_like=True):
     offer: Offer
 
 
+class RequestPage(Struct, frozen=True, array_like=True):
+    """Orders that wait for approval, by order_id; `more`: others follow."""
+
+    rows: tuple[tuple[str, msgspec.Raw], ...]
+    more: bool
+
+
 _encode = msgspec.msgpack.Encoder().encode
 _MOVEMENT = msgspec.msgpack.Decoder(MovementRecord)
 _SKU = msgspec.msgpack.Decoder(tuple[msgspec.Raw, tuple[Offer, ...]])
@@ -161,6 +170,7 @@ _ITEMS = msgspec.msgpack.Decoder(tuple[ChannelItem, ...])
 _EXPECTED = msgspec.msgpack.Decoder(ExpectedPage)
 _KNOWN = msgspec.msgpack.Decoder(KnownSkus)
 _POOLS = msgspec.msgpack.Decoder(PooledSkus)
+_REQUESTS = msgspec.msgpack.Decoder(RequestPage)
 _POLICY = msgspec.msgpack.Decoder(tuple[dict[str, Any] | tuple[()] | None, dict[str, Any]])
 _REGISTRY = msgspec.msgpack.Decoder(RegistryRecord)
 
@@ -238,6 +248,15 @@ class Ledger:
         bound = f"{'(' if passed else '['}{first}"
         answer = await self._ask("pools", bound, min(limit, PAGE_SKUS_MAX))
         return _read(answer, _POOLS.decode(answer[3]))
+
+    async def read_approvals(
+        self, cursor: str, limit: int
+    ) -> LedgerRead[tuple[tuple[tuple[str, OrderRecord], ...], str | None]]:
+        """A page of orders that wait for approval after `cursor` ("" from the start), and the next cursor."""
+        answer = await self._ask("approvals", cursor, min(limit, PAGE_SKUS_MAX))
+        page = _REQUESTS.decode(answer[3])
+        rows = tuple((order_id, unpack_order(record)) for order_id, record in page.rows)
+        return _read(answer, (rows, rows[-1][0] if rows and page.more else None))
 
     async def read_policy(
         self, channel: str, sku: str | None

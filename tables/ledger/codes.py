@@ -22,6 +22,7 @@ STATES = (
     "returned",
     "paid",
     "parked",
+    "awaiting_approval",
 )
 OUTCOMES = tuple(each.value for each in Outcome)
 CAUSES = (

@@ -46,7 +46,8 @@ class _OrderCommand(_Command, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Place(_OrderCommand, frozen=True, kw_only=True, omit_defaults=True, tag="place"):
-    """Hold units for an order. `lines` are (sku, units), one per SKU, in the order first seen. `paid`: commit them."""
+    """Hold units for an order. `lines` are (sku, units), one per SKU, in the order first seen. `paid`: commit them.
+    `force`: once somebody other than `actor` approves, from below every threshold and buffer, because of `reason`."""
 
     channel: str
     lines: tuple[tuple[str, int], ...]
@@ -58,6 +59,24 @@ class Place(_OrderCommand, frozen=True, kw_only=True, omit_defaults=True, tag="p
     purpose: str | None = None
     supersedes: str | None = None
     paid: bool = False
+    force: bool = False
+    reason: str | None = None
+    actor: str | None = None
+
+
+class _ApprovalCommand(_Command, frozen=True, kw_only=True, omit_defaults=True):
+    order_id: str
+    actor: str
+
+
+class Approve(_ApprovalCommand, frozen=True, kw_only=True, omit_defaults=True, tag="approve"):
+    """Approve an order that waits for it, and decide the order."""
+
+
+class Reject(_ApprovalCommand, frozen=True, kw_only=True, omit_defaults=True, tag="reject"):
+    """Reject an order that waits for approval."""
+
+    reason: str
 
 
 class Pay(_OrderCommand, frozen=True, kw_only=True, omit_defaults=True, tag="pay"):
@@ -252,6 +271,8 @@ class Tick(_Command, frozen=True, kw_only=True, omit_defaults=True, tag="tick"):
 
 Command = (
     Place
+    | Approve
+    | Reject
     | Pay
     | Cancel
     | Change
@@ -286,9 +307,13 @@ def fingerprint(*parts: object) -> str:
 _PAY_FINGERPRINT = fingerprint("pay")
 
 
-def make_place(body: events.OrderPlaced | events.OrderBody, origin: Origin | None = None) -> Place:
-    """The command that places an order; the same body has the same fingerprint from Kafka and from HTTP."""
+def make_place(
+    body: events.OrderPlaced | events.OrderBody, origin: Origin | None = None, actor: str | None = None
+) -> Place:
+    """The command that places an order; the same body has the same fingerprint from Kafka and from HTTP. `actor` asks
+    for a forced order."""
     lines = _summed(body.lines)
+    forced = (True, body.reason, actor or body.channel) if body.force else (False, None, None)
     return Place(
         id=body.id or PLACED_ID_DEFAULT,
         order_id=body.order_id,
@@ -303,6 +328,9 @@ def make_place(body: events.OrderPlaced | events.OrderBody, origin: Origin | Non
         purpose=body.purpose,
         supersedes=body.supersedes,
         paid=body.paid,
+        force=forced[0],
+        reason=forced[1],
+        actor=forced[2],
         fingerprint=fingerprint(
             "place",
             body.channel,
@@ -315,6 +343,7 @@ def make_place(body: events.OrderPlaced | events.OrderBody, origin: Origin | Non
             body.purpose,
             body.supersedes,
             *(("paid",) if body.paid else ()),
+            *(("force", body.reason) if body.force else ()),
         ),
         origin=origin,
     )
@@ -325,7 +354,7 @@ def make_command(event: events.Event, origin: Origin | None = None, received_at:
     at = ms_of(event.occurred_at)
     match event:
         case events.OrderPlaced():
-            return make_place(event, origin)
+            return make_place(event, origin, event.actor)
         case events.OrderPaid(id=id_, order_id=order_id):
             return make_pay(order_id, event.if_expired, id_, at, origin)
         case events.OrderCancelled(id=id_, order_id=order_id):

@@ -18,7 +18,15 @@ from msgspec import Struct, structs
 from stocktide.tables.ledger import codes
 from stocktide.tables.ledger.codes import WAREHOUSE_NUMBERS, outcome_of, state_of
 from stocktide.tables.ledger.commands import PLACED_ID_DEFAULT
-from stocktide.tables.ledger.records import LineRecord, OrderRecord, SkuRecord, ThresholdSide, has_pools, pool_dues
+from stocktide.tables.ledger.records import (
+    ApprovalRecord,
+    LineRecord,
+    OrderRecord,
+    SkuRecord,
+    ThresholdSide,
+    has_pools,
+    pool_dues,
+)
 
 # Of records and of decisions.
 FORMAT = 2
@@ -71,6 +79,7 @@ class _RareFields(Struct):
     wait_at: int | None = None
     queued: int = 0
     no_preorder: bool = False
+    approval: ApprovalRecord | None = None
 
 
 class _PackedSku(Struct, array_like=True, gc=False):

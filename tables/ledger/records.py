@@ -11,20 +11,23 @@ from typing import Any
 
 from msgspec import Struct, field, structs
 
+from stocktide.streams.contract.events import HOLD_SECONDS_DEFAULT
 from stocktide.streams.topics import DAY_MS
 from stocktide.tables.ledger.commands import Origin
 from stocktide.tables.ledger.outcomes import Outcome
 
 # How long an announcement of which nothing is to come is listed (lua/includes/announcements.lua).
 LISTED_MS = 7 * DAY_MS
+# The state of a forced order that nobody has approved yet.
+AWAITING_APPROVAL = "awaiting_approval"
 
 
 class LineRecord(Struct, frozen=True, omit_defaults=True):
     """A line of an order. `reserved` units are held or committed at `warehouses`, not yet shipped. Those that came from
     pools are in `pools` too, by pool (`vip@SH1`).
 
-    `quantity` = reserved + preordered + short + shipped + cancelled, unless the line was rejected, its order expired,
-    or more was shipped than ordered.
+    `quantity` = reserved + preordered + short + shipped + cancelled, unless the line was rejected, its order expired
+    or waits for approval, or more was shipped than ordered.
     """
 
     sku: str
@@ -41,6 +44,27 @@ class LineRecord(Struct, frozen=True, omit_defaults=True):
     pools: dict[str, int] = field(default_factory=dict)
 
 
+class ApprovalRecord(Struct, frozen=True, omit_defaults=True):
+    """The approval of a forced order: who asked for it and why, when (ms) and in which batch, and what the order is
+    decided with if it is approved before `ends_at`. `state` is its end ("": it waits): `approved`, `refused` (approved,
+    but the units are not there), `rejected` or `expired`; `comment` is the reason of a rejection."""
+
+    by: str
+    reason: str
+    asked_at: int
+    asked_in: int
+    ends_at: int
+    hold_ms: int = HOLD_SECONDS_DEFAULT * 1000
+    accept: str = "all"
+    supersedes: str | None = None
+    paid: bool = False
+    state: str = ""
+    decided_by: str | None = None
+    decided_at: int = 0
+    decided_in: int = 0
+    comment: str | None = None
+
+
 class OrderRecord(Struct, frozen=True, omit_defaults=True):
     """An order, with what is needed to answer repeats: its fingerprint and the (id, fingerprint) of its events.
 
@@ -50,7 +74,8 @@ class OrderRecord(Struct, frozen=True, omit_defaults=True):
     too early, in the format of `lua/includes/waiting.lua`; the first of them is due at `wait_at`. A record in state
     `parked` is no order: it holds only parked events, and is deleted with the last of them. `queued` is its number in
     the queues of the SKUs whose units it waits for (`lua/includes/queue.lua`). `no_preorder`: placed with
-    `allow_preorder` false.
+    `allow_preorder` false. An order that needs an `approval` is in the state `awaiting_approval` until `expires_at`,
+    and holds nothing.
     """
 
     state: str
@@ -72,6 +97,7 @@ class OrderRecord(Struct, frozen=True, omit_defaults=True):
     wait_at: int | None = None
     queued: int = 0
     no_preorder: bool = False
+    approval: ApprovalRecord | None = None
 
 
 class MovementLine(Struct, frozen=True, omit_defaults=True):

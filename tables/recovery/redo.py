@@ -20,7 +20,7 @@ from stocktide.tables.ledger.outcomes import Outcome
 from stocktide.tables.ledger.packed import index_entries
 from stocktide.tables.ledger.queue_places import place_in_queue
 from stocktide.tables.ledger.raw_decision import decode_raw_decision, unpack_movement, unpack_order
-from stocktide.tables.ledger.records import Moved, MovementRecord, OrderRecord, SkuRecord
+from stocktide.tables.ledger.records import AWAITING_APPROVAL, Moved, MovementRecord, OrderRecord, SkuRecord
 from stocktide.tables.views import PARKED
 
 FINAL_STATES = frozenset({"shipped", "cancelled", "expired", "rejected"})
@@ -212,6 +212,8 @@ class Writes:
             place = place_in_queue(order, line)
             if place is not None or order.queued:
                 self._index(f"queue:{line.sku}\n{order.channel}", order_id, place)
+        if order.approval is not None:
+            self._index("approvals", order_id, 0 if order.state == AWAITING_APPROVAL else None)
         final = order.state in FINAL_STATES
         self._put(name, packed, self._kept_until(order.state, order.ended_at) if final else None)
 

@@ -176,6 +176,23 @@ async def test_five_channels_and_long_names_fit_and_no_word_is_broken(
         await page.evaluate(f"localStorage.setItem('channels', {remembered!r})")
 
 
+async def test_a_request_for_approval_is_shown_until_it_is_decided(
+    chromium: Chromium, shop: ApiTestClient, tmp_path: Path
+) -> None:
+    page = await opened(chromium, shop)
+    assert await page.evaluate("document.getElementById('requests').hidden")
+    reason = "<i>for</i> the press"
+    answer = await shop.place("mug-teal", 2, order_id="press-1", force=True, reason=reason)
+    assert answer.status == 202
+    await page.until("!document.getElementById('requests').hidden")
+    shown = await page.evaluate("document.getElementById('requests-list').textContent")
+    assert "press-1 on tmall: 2 of mug-teal, requested by operator: <i>for</i> the press" in shown
+    await page.picture(tmp_path / "requests.png")
+    await shop.post("/v1/approvals/press-1/reject", {"reason": "no"})
+    await page.until("document.getElementById('requests').hidden")
+    assert page.errors == []
+
+
 async def test_a_board_without_a_channel_says_what_it_waits_for(chromium: Chromium, shop: ApiTestClient) -> None:
     page = await chromium.open(f"{shop.api}/", 1280, 800)
     nothing = "window.fetch = async () => new Response(JSON.stringify({ items: [] }))"

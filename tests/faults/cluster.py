@@ -18,6 +18,7 @@ from stocktide.retry import poll_until
 from stocktide.streams.kafka.admin import ensure_topics, topic_settings
 from stocktide.streams.topics import JOURNAL
 from tests.faults.proxies import TcpProxies
+from tests.faults.scenarios import APPROVAL_SECONDS
 from tests.faults.servers import CrashableRedis, make_brokers
 from tests.faults.system_process import SystemProcess
 from tests.harness.process import LAUNCHER
@@ -161,6 +162,7 @@ class Cluster:
             "STOCKTIDE_DATA": str(self.folder / "data"),
             "STOCKTIDE_PARTITIONS": str(PARTITIONS),
             "STOCKTIDE_PARK_SECONDS": str(self.shape.park_seconds),
+            "STOCKTIDE_APPROVAL_SECONDS": str(APPROVAL_SECONDS),
             "STOCKTIDE_LOG_LEVEL": "INFO",
         }
         if role:

@@ -223,7 +223,7 @@ class ScenarioRunner:
         order_id = step.event["order_id"]
         loop = asyncio.get_running_loop()
         deadline = loop.time() + ROW_SECONDS_MAX
-        while (order := self._orders.get(order_id)) is None or order.state == "reserved":
+        while (order := self._orders.get(order_id)) is None or order.state in ("reserved", "awaiting_approval"):
             if loop.time() > deadline or order_id not in self._orders:
                 break
             await asyncio.sleep(0.05)

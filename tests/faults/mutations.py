@@ -298,6 +298,13 @@ MUTANTS: tuple[Mutant, ...] = (
         ),
     ),
     Mutant(
+        "force_without_approval",
+        "A forced order is decided at once, and waits for nobody.",
+        "hold_ended_twice",
+        CALM,
+        (Edit(f"{_INCLUDES}/place_dispatch.lua", "  if command.force then\n", "  if false then\n"),),
+    ),
+    Mutant(
         "commit_before_settle",
         "Input is committed once the ledger has decided, and not only when the journal holds it.",
         "input_unaccounted",

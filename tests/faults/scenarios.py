@@ -27,6 +27,8 @@ OPENING_UNITS = 30
 HOLD_SECONDS_SHORT = (1, 2, 3, 5)
 HOLD_SECONDS_USUAL = 10
 HOLD_SECONDS_LONG = 86_400
+# How long a forced order waits for its approval.
+APPROVAL_SECONDS = 5
 # Units of a receipt: a little less than what is sold, so that stock is often empty.
 RECEIVED_UNITS_MAX = 10
 # Ids of announcements in each warehouse: so few that most events amend one.
@@ -233,6 +235,22 @@ def _shipped_unpaid(builder: _ScenarioBuilder, body: Event) -> None:
     builder.add("order.shipped", builder.rng.randint(600, 2_000), units="all")
 
 
+def _forced(builder: _ScenarioBuilder, body: Event) -> None:
+    """Requested by Kafka, and mostly approved, now and then about when the request ends."""
+    rng = builder.rng
+    if body.get("accept") == "sold":
+        del body["accept"]
+    forced = {"force": True, "reason": "for the press", "actor": "anna"}
+    builder.add("order.placed", 0, rng.choice(("kafka", "ndjson")), **body, **forced)
+    kind, more = ("order.approved", {}) if rng.random() < 0.9 else ("order.unapproved", {"reason": "no"})
+    pause_ms = APPROVAL_SECONDS * 1000 + rng.randint(-300, 300) if rng.random() < 0.1 else rng.randint(300, 2_500)
+    repeats: tuple[InputTransport, ...] = ("http",) if rng.random() < 0.2 else ()
+    if rng.random() < 0.8:
+        builder.steps.append(ScenarioStep(kind, {"order_id": builder.order_id, **more}, "http", pause_ms, repeats))
+    builder.add("order.paid", rng.randint(50, 1_000), rng.choice(("kafka", "ndjson")))
+    builder.add("order.shipped", rng.randint(600, 2_000), units="all")
+
+
 # Weights, in percent.
 _OUTCOMES = {
     "paid": (24, _paid),
@@ -250,6 +268,7 @@ _OUTCOMES = {
     "shipped_in_parts": (6, _shipped_in_parts),
     "returned": (6, _returned),
     "shipped_unpaid": (1, _shipped_unpaid),
+    "forced": (4, _forced),
 }
 
 

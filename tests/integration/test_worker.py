@@ -12,7 +12,17 @@ import pytest
 
 from stocktide.streams.kafka.membership import MembershipLost
 from stocktide.streams.kafka.publish import Publisher, make_producer
-from stocktide.streams.topics import ADJUSTMENTS, CHANNEL_STOCK, DEAD_LETTERS, MOVEMENTS, ORDERS, RESERVATIONS, STOCK
+from stocktide.streams.topics import (
+    ADJUSTMENTS,
+    ALERTS,
+    AUDIT,
+    CHANNEL_STOCK,
+    DEAD_LETTERS,
+    MOVEMENTS,
+    ORDERS,
+    RESERVATIONS,
+    STOCK,
+)
 from stocktide.tables.ledger.records import SkuRecord
 from tests.harness.events import lines_of, order_event, order_paid, order_placed, placed_and_paid
 from tests.harness.eventually import eventually
@@ -108,6 +118,21 @@ async def test_an_event_whose_order_never_comes_ends_in_the_dead_letters(group: 
     await group.send_orders(order_paid("ghost"))
     letter = (await group.rows_when(DEAD_LETTERS, lambda rows: "ghost" in rows))["ghost"]
     assert letter["reason"] == "unknown_order" and json.loads(letter["raw"])["order_id"] == "ghost"
+
+
+async def test_a_forced_order_that_nobody_approves_ends_and_its_request_is_audited(group: WorkerGroup) -> None:
+    await start_with_stock(group, STOCKTIDE_APPROVAL_SECONDS="1")
+    await group.send_orders(order_placed("o0", force=True, reason="for the press", actor="anna"))
+    row = (await group.rows_when(RESERVATIONS, lambda rows: rows["o0"]["state"] == "rejected"))["o0"]
+    assert (row["lines"][0]["reason"], row["record"]["approval"]["state"]) == ("not_approved", "expired")
+    audited = [json.loads(record.value or b"") for record in await group.records(AUDIT)]
+    assert [(each["actor"], each["action"]) for each in audited] == [
+        ("anna", "approval_requested"),
+        ("ledger", "approval_expired"),
+    ]
+    alerts = [json.loads(record.value or b"") for record in await group.records(ALERTS)]
+    assert [each["type"] for each in alerts if each["order_id"] == "o0"] == ["approval_waiting", "approval_expired"]
+    assert not await group.rows(DEAD_LETTERS)
 
 
 async def test_poison_goes_to_the_dead_letters_and_its_neighbours_go_on(group: WorkerGroup) -> None:

@@ -28,6 +28,7 @@ LIMITS = LedgerLimits(park_ms=PARK_MS)
 LOW_LIMITS = LedgerLimits(
     park_ms=PARK_MS,
     waiting_alert_ms=5_000,
+    approval_ms=20_000,
     waiting_order_bytes_max=300,
     waiting_bytes_max=500,
     extensions_max=1,
@@ -56,7 +57,7 @@ def _set_many(count: int) -> None:
 def low_limits() -> ModelState:
     """A model's state under LOW_LIMITS."""
     names = ("park_ms", "waiting_alert_ms", "waiting_order_bytes_max", "waiting_bytes_max", "extensions_max")
-    names += ("expected_per_sku_max",)
+    names += ("expected_per_sku_max", "approval_ms")
     return ModelState(**{name: getattr(LOW_LIMITS, name) for name in names})
 
 

@@ -11,12 +11,13 @@ from typing import assert_never
 
 from stocktide.tables.ledger import commands
 from stocktide.tables.ledger.outcomes import REFUSALS, REFUSALS_OF_LINES, Outcome
-from tests.ledger import model_changes, model_expected, model_orders, model_policy, model_state
+from tests.ledger import model_approvals, model_changes, model_expected, model_orders, model_policy, model_state
 from tests.ledger.model_counts import finish_counts, take_part
 from tests.ledger.model_movements import move, return_refusal, ship, take_back
 from tests.ledger.model_policy import OfferState, current_offer
 from tests.ledger.model_pools import settle_pools
 from tests.ledger.model_queue import evaluate, next_line
+from tests.ledger.model_state import UNPLACED
 from tests.ledger.model_voids import void
 
 OrderCommand = commands.Pay | commands.Cancel | commands.Change | commands.Extend | commands.Ship | commands.TakeBack
@@ -52,8 +53,9 @@ def _silent_refusals(command: commands.Command) -> frozenset[Outcome]:
 def _is_ahead(state: model_state.ModelState, command: commands.Place | OrderCommand) -> bool:
     """Rule 40, for a new command: a repeat is answered whatever its time."""
     order = state.orders.get(command.order_id)
-    known = order is not None and order.state != "parked"
-    if known and order is not None and (isinstance(command, commands.Place) or command.id in order.events):
+    if order is not None and isinstance(command, commands.Place) and order.state != "parked":
+        return False
+    if order is not None and order.state not in UNPLACED and command.id in order.events:
         return False
     return command.at is not None and command.at > state.now + model_state.FUTURE_MS_MAX
 
@@ -64,6 +66,8 @@ def _decide(state: model_state.ModelState, command: commands.Command) -> tuple[O
     match command:
         case commands.Place():
             return _place(state, command)
+        case commands.Approve() | commands.Reject():
+            return _approve(state, command)
         case (
             commands.Pay()
             | commands.Cancel()
@@ -102,15 +106,43 @@ def _place(state: model_state.ModelState, command: commands.Place) -> tuple[Outc
     known = state.orders.get(command.order_id)
     if known is None or known.state == "parked":
         _make_known(state, command.channel)
-        outcome = model_orders.place(state, command)
+        outcome = (model_approvals.request if command.force else model_orders.place)(state, command)
         for event in known.parked if known else ():
             _retry(state, event)
         return outcome, False
     model_orders.expire_if_due(state, known)
+    _end_request(state, command.order_id, known)
     same_id = known.events.get(command.id, known.fingerprint)
     if {known.fingerprint, same_id} != {command.fingerprint}:
         return Outcome.CONFLICT, False
     return Outcome(known.outcome), True
+
+
+def _approve(state: model_state.ModelState, command: commands.Approve | commands.Reject) -> tuple[Outcome, bool]:
+    order = state.orders.get(command.order_id)
+    if order is not None and order.approval is not None:
+        model_orders.expire_if_due(state, order)
+        _end_request(state, command.order_id, order)
+    decided = model_approvals.approve(state, command)
+    _retry_parked(state, command.order_id)
+    return decided
+
+
+def _end_request(state: model_state.ModelState, order_id: str, order: model_state.ModelOrder) -> bool:
+    """End a request for approval whose time is over."""
+    ends = model_approvals.expire_if_due(state, order_id, order)
+    if ends:
+        _retry_parked(state, order_id)
+    return ends
+
+
+def _retry_parked(state: model_state.ModelState, order_id: str) -> None:
+    """Decide the events that waited for an order that is decided now."""
+    order = state.orders.get(order_id)
+    if order is not None and order.state not in UNPLACED:
+        waited, order.parked = order.parked, []
+        for event in waited:
+            _retry(state, event)
 
 
 _DONE = {
@@ -128,7 +160,9 @@ def _order_event(
 ) -> tuple[Outcome, bool]:
     """Decide an event of an order; `event` is its entry among the parked ones, where it has waited."""
     order = state.orders.get(command.order_id)
-    if order is None or order.state == "parked":
+    if order is not None:
+        _end_request(state, command.order_id, order)
+    if order is None or order.state in UNPLACED:
         return _park(state, order, command, event)
     if model_orders.expire_if_due(state, order):
         _apply_due_returns(state, order)
@@ -159,7 +193,7 @@ def _drop(state: model_state.ModelState, event: model_state.ParkedEvent, outcome
 
 def _apply_due_returns(state: model_state.ModelState, order: model_state.ModelOrder) -> None:
     """Retry what no longer needs to wait: a placed order keeps only returns that a shipment may still allow."""
-    if order.state == "parked":
+    if order.state in UNPLACED:
         return
     while decided := [each for each in order.parked if return_refusal(order, each.command) != Outcome.PARKED]:
         order.parked.remove(decided[0])
@@ -197,7 +231,7 @@ def _park(
 ) -> tuple[Outcome, bool]:
     """Rules 29 and 43: an event from Kafka waits for what it needs; one over HTTP is refused at once."""
     known = None if order is None else _parked_event(order, command)
-    if command.origin is None and (order is None or order.state == "parked"):
+    if command.origin is None and (order is None or order.state in UNPLACED):
         return Outcome.UNKNOWN_ORDER, False
     if known is not None:
         same = known.command.fingerprint == command.fingerprint
@@ -282,12 +316,12 @@ def _tick(state: model_state.ModelState) -> Outcome:
     """End every hold, wait, pool and dwell that is over, without a bound."""
     due = model_expected.report_overdue(state)
     for order_id, order in sorted(state.orders.items(), key=lambda entry: (_deadline(state, entry[1]), entry[0])):
-        due |= model_orders.expire_if_due(state, order)
+        due |= model_orders.expire_if_due(state, order) | _end_request(state, order_id, order)
         _apply_due_returns(state, order)
         for event in list(order.parked):
             if state.now >= event.until:
                 order.parked.remove(event)
-                _drop(state, event, Outcome.UNKNOWN_ORDER if order.state == "parked" else Outcome.MORE_THAN_SHIPPED)
+                _drop(state, event, Outcome.UNKNOWN_ORDER if order.state in UNPLACED else Outcome.MORE_THAN_SHIPPED)
                 due = True
             elif not event.alerted and state.now >= event.since + state.waiting_alert_ms:
                 event.alerted = due = True

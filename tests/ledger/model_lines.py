@@ -105,6 +105,9 @@ def _decide_rest(
     state: ModelState, command: Place, sku: ModelSku, policy: EffectivePolicy, units: int
 ) -> dict[str, int] | Outcome:
     """The warehouses of units from the shelf, `{}` for a preorder, or the reason of the refusal."""
+    if command.force:
+        drawn = draw(sku, policy, units) if not policy.pool_only and available(sku, policy) >= units else {}
+        return drawn or Outcome.INSUFFICIENT_STOCK
     if command.priority == "vip" and not policy.pool_only and available(sku, policy) >= units:
         drawn = draw(sku, policy, units)
         if drawn:

@@ -9,14 +9,19 @@ from stocktide.tables.ledger.outcomes import Outcome
 from tests.ledger.model_lines import DecidedLine, decide_line, decide_sold
 from tests.ledger.model_pools import give_back, settle_pools
 from tests.ledger.model_queue import evaluate, fill, next_line
-from tests.ledger.model_state import HOLD_MS_MAX, ModelLine, ModelOrder, ModelState
+from tests.ledger.model_state import HOLD_MS_MAX, UNPLACED, ModelLine, ModelOrder, ModelState
 
 FINAL = {"cancelled", "expired", "rejected"}
 
 
 def place(state: ModelState, command: Place) -> Outcome:
     """Hold the ordered units. The record is written whatever the outcome."""
-    order = ModelOrder(
+    return decide(state, command, new_order(state, command))
+
+
+def new_order(state: ModelState, command: Place) -> ModelOrder:
+    """An order of which no unit is held yet."""
+    return ModelOrder(
         state="rejected",
         channel=command.channel,
         sequence=1,
@@ -27,6 +32,10 @@ def place(state: ModelState, command: Place) -> Outcome:
         priority=command.priority,
         placing=command,
     )
+
+
+def decide(state: ModelState, command: Place, order: ModelOrder) -> Outcome:
+    """Decide a new order, or a forced one that was approved."""
     refusal, old = _superseded(state, command)
     end_dwells(state, order)
     before = state.skus
@@ -57,7 +66,7 @@ def place(state: ModelState, command: Place) -> Outcome:
 def _superseded(state: ModelState, command: Place) -> tuple[Outcome | None, ModelOrder | None]:
     """Rule 27: the refusal that the superseded order causes, or the order to release."""
     old = state.orders.get(command.supersedes or "")
-    if old is None or old.state == "parked":
+    if old is None or old.state in UNPLACED:
         return None, None
     expire_if_due(state, old)
     if old.channel != command.channel:

@@ -78,7 +78,14 @@ class ModelOrder:
     queued: int = 0
     # The command that placed it, whose rules apply to later additions.
     placing: Any = None
+    # Of a forced order: its end, and who decided it.
+    approval: str | None = None
+    decided_by: str | None = None
     parked: list[ParkedEvent] = field(default_factory=list)
+
+
+# What callers do not know yet: events wait for it.
+UNPLACED = {"parked", "awaiting_approval"}
 
 
 @dataclass
@@ -222,6 +229,7 @@ class ModelState:
 
     now: int = 0
     park_ms: int = 60_000
+    approval_ms: int = 3_600_000
     waiting_alert_ms: int = 15 * 60 * 1000
     waiting_order_bytes_max: int = 64 * 1024
     waiting_bytes_max: int = 64 * 1024 * 1024

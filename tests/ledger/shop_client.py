@@ -17,7 +17,17 @@ from redis.asyncio import Redis
 
 from stocktide.streams.contract import events
 from stocktide.tables.ledger.client import Ledger, LedgerLimits
-from stocktide.tables.ledger.commands import Command, DeletePolicy, KnowChannel, Origin, SetPolicy, Tick, make_command
+from stocktide.tables.ledger.commands import (
+    Approve,
+    Command,
+    DeletePolicy,
+    KnowChannel,
+    Origin,
+    Reject,
+    SetPolicy,
+    Tick,
+    make_command,
+)
 from stocktide.tables.ledger.records import LineRecord, OrderRecord
 from stocktide.tables.ledger.scripts import key_prefix
 from tests.ledger.drivers import CommandReply, LedgerDriver, RedisDriver, SkuCounters
@@ -63,6 +73,20 @@ class ShopClient:
     def place_command(self, order_id: str, lines: Mapping[str, int], **fields: Any) -> Command:
         fields = {"id": f"{order_id}-placed", "channel": "tmall"} | fields
         return self._of_order(events.OrderPlaced, order_id, fields, lines=_lines(events.OrderLine, lines))
+
+    async def force(self, order_id: str, lines: Mapping[str, int], by: str = "anna", **fields: Any) -> CommandReply:
+        """`order.placed` with `force`, requested by `by`."""
+        fields = {"force": True, "reason": "a film crew waits", "actor": by} | fields
+        return await self.place(order_id, lines, **fields)
+
+    async def approve(self, order_id: str, by: str = "ben") -> CommandReply:
+        return await self.submit(self.approve_command(order_id, by))
+
+    def approve_command(self, order_id: str, by: str) -> Command:
+        return Approve(order_id=order_id, actor=by)
+
+    async def reject(self, order_id: str, by: str = "ben", reason: str = "too few are left") -> CommandReply:
+        return await self.submit(Reject(order_id=order_id, actor=by, reason=reason))
 
     async def hold(self, units: int, of: int, **fields: Any) -> None:
         """`of` units of A arrive, and order o1 takes `units` of them."""

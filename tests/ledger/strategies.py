@@ -28,6 +28,7 @@ SKUS = ("A", "B", "C")
 WAREHOUSES = ("SH1", "BJ1", "GZ1")
 CHANNELS = ("tmall", "jd", "main")
 PURPOSES = ("vip", "sale")
+ACTORS = ("anna", "ben", "carl")
 BATCH_MAX = 5
 # Enough for an order to be placed, paid, shipped and returned among others; more finds no more per second.
 BATCHES_MIN, BATCHES_MAX = 8, 40
@@ -38,6 +39,8 @@ ORIGINS = (None, ORIGIN, ORIGIN, ORIGIN, *(Origin("orders", 0, 1, "x" * size) fo
 # How often each kind is drawn.
 KINDS: tuple[tuple[type[Any], int], ...] = (
     (commands.Place, 30),
+    (commands.Approve, 5),
+    (commands.Reject, 1),
     (commands.Pay, 12),
     (commands.Cancel, 8),
     (commands.Change, 8),
@@ -141,6 +144,7 @@ class _RunBuilder:
     elapsed_ms: int = 0
     returned: list[str] = field(default_factory=list)
     extended: list[str] = field(default_factory=list)
+    forced: list[str] = field(default_factory=list)
     # The warehouse and id of each announcement.
     announced: list[tuple[str, str]] = field(default_factory=list)
 
@@ -169,6 +173,8 @@ class _RunBuilder:
             return DraftCommand(kind, {"orders_max": 100})
         elif kind is commands.Void:
             draft = self._void()
+        elif kind in (commands.Approve, commands.Reject):
+            draft = self._approval(kind)
         elif issubclass(kind, MOVEMENTS):
             draft = self._part() if kind is commands.Count and self.one((False, True)) else self.movement(kind)
         else:
@@ -206,7 +212,15 @@ class _RunBuilder:
             "purpose": self.one((None, None, *PURPOSES, "none")),
             "supersedes": self._order_id() if self.one((False, False, False, True)) else None,
         }
+        if fields["accept"] != "sold" and self.one((False, False, False, True)):
+            fields |= {"force": True, "reason": "why", "actor": self.one(ACTORS)}
+            self.forced.append(order_id)
         return DraftCommand(commands.Place, fields)
+
+    def _approval(self, kind: type[Any]) -> DraftCommand:
+        order_id = self.one(self.forced[-3:]) if self.forced and not self.rarely() else self._order_id()
+        reason = {"reason": "no"} if kind is commands.Reject else {}
+        return DraftCommand(kind, {"order_id": order_id, "actor": self.one(ACTORS)} | reason)
 
     def _order_event(self, kind: type[Any]) -> DraftCommand:
         order_id = self._order_id()

@@ -88,6 +88,21 @@ async def test_one_tick_ends_at_most_two_of_the_largest_orders(shop: RedisShopCl
     assert shop.driver.stock("s0000").locked == 0
 
 
+async def test_requests_for_approval_end_in_bounded_steps_and_are_decided_whole(shop: RedisShopClient) -> None:
+    lines = {f"s{number:04d}": 1 for number in range(2_000)}
+    await shop.receive_all(dict.fromkeys(lines, 20))
+    for number in range(8):
+        assert (await shop.force(f"o{number}", lines)).outcome == "parked"
+    assert (await shop.approve("o7")).outcome == "reserved"
+    assert shop.driver.stock("s1999").locked == 1
+    shop.advance(minutes=60)
+    sizes = []
+    while (await shop.tick()).outcome == "expired":
+        sizes.append(sum(1 for order in shop.driver.decisions[-1].orders if order.changed))
+    assert sum(sizes) == 8 and max(sizes) <= 2, "seven requests, and the hold of the other"
+    assert not await shop.index("approvals") and not await shop.index("deadlines")
+
+
 async def test_a_page_of_restated_rows_is_bounded_and_a_pass_has_every_row_once(shop: RedisShopClient) -> None:
     names = [f"s{number}" for number in range(30)]
     for sku in names:

@@ -12,6 +12,7 @@ from msgspec import structs
 from stocktide.tables.ledger import codes
 from stocktide.tables.ledger.commands import (
     Adjust,
+    Approve,
     Cancel,
     Change,
     Command,
@@ -22,6 +23,7 @@ from stocktide.tables.ledger.commands import (
     Pay,
     Place,
     Receive,
+    Reject,
     Release,
     Reserve,
     SetPolicy,
@@ -50,7 +52,7 @@ from tests.ledger.strategies import (
 # None of these commands takes a promised unit away: available may not fall below zero by them.
 PROMISES = (
     *(Place, Pay, Cancel, Change, Extend, Receive, Expect, Reserve, Release, Tick),
-    *(SetPolicy, DeletePolicy, KnowChannel),
+    *(SetPolicy, DeletePolicy, KnowChannel, Approve, Reject),
 )
 ALERTS = {
     "paid_after_expiry",
@@ -65,6 +67,8 @@ ALERTS = {
     "preorder_cap_exceeded",
     "receipt_overdue",
     "preorders_unbacked",
+    "approval_waiting",
+    "approval_expired",
 }
 
 # Walks of one SKU's stock around its thresholds: a second or two.

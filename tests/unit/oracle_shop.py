@@ -45,6 +45,8 @@ _KINDS = {
     "Expect": "stock.expected",
     "Reserve": "stock.reserved",
     "Release": "stock.released",
+    "Approve": "order.approved",
+    "Reject": "order.unapproved",
 }
 
 
@@ -52,7 +54,8 @@ class SimulatedShop:
     """A correct run. `records` is its history so far."""
 
     def __init__(self) -> None:
-        self.state = ModelState(now=START_MS)
+        # What waits for approval has ended once the shop is quiet.
+        self.state = ModelState(now=START_MS, approval_ms=10_000)
         self.records: list[history.HistoryRecord] = [history.RunStarted(START_MS, "app", 7)]
         self.batch = 0
         self._number = 0
@@ -167,11 +170,13 @@ class SimulatedShop:
         self.publish()
 
     def _by_http(self, number: int, kind: str, event: dict[str, Any], silent: bool) -> Any:
+        if kind in ("order.approved", "order.unapproved"):
+            return self._by_approval(number, kind, event, silent)
         body = {"id": f"http-{number}", "occurred_at": rfc3339(self.now), **event}
         if kind == "order.placed":
             body["id"] = event.get("id", commands.PLACED_ID_DEFAULT)
         answer = self._decide(_command(kind, body))
-        order = self._order(event["order_id"])
+        order = self._visible_order(event["order_id"])
         if answer.outcome == Outcome.UNKNOWN_ORDER:
             response = history.Response(self.now, number, 404, "unknown_order")
         elif answer.outcome in REFUSALS:
@@ -180,9 +185,33 @@ class SimulatedShop:
             response = history.Response(
                 self.now, number, 409, str(answer.outcome), answer.replayed, None if hides else order
             )
+        elif answer.outcome == Outcome.PARKED:
+            response = history.Response(self.now, number, 200 if answer.replayed else 202, None, answer.replayed)
         else:
             status = 201 if kind == "order.placed" and not answer.replayed else 200
             response = history.Response(self.now, number, status, None, answer.replayed, order)
+        if not silent:
+            self.add(response)
+        return response
+
+    def _by_approval(self, number: int, kind: str, event: dict[str, Any], silent: bool) -> Any:
+        order_id, actor = event["order_id"], event["actor"]
+        approval = commands.Approve(order_id=order_id, actor=actor)
+        is_approval = kind == "order.approved"
+        answer = self._decide(approval if is_approval else commands.Reject(order_id=order_id, actor=actor, reason="no"))
+        order = self.state.orders.get(order_id)
+        is_mine = order is not None and order.decided_by == actor and order.approval in ("approved", "refused")
+        if answer.outcome == Outcome.UNKNOWN_ORDER:
+            response = history.Response(self.now, number, 404, "unknown_approval")
+        elif not is_approval or not is_mine:
+            is_refused = answer.outcome in REFUSALS
+            code = "same_actor" if answer.outcome == Outcome.CONFLICT else str(answer.outcome)
+            status = 403 if code == "same_actor" else 409
+            response = history.Response(self.now, number, status if is_refused else 200, code if is_refused else None)
+        else:
+            is_refused = answer.outcome in REFUSALS
+            status, code = (409, str(answer.outcome)) if is_refused else (200, None)
+            response = history.Response(self.now, number, status, code, answer.replayed, self._order(order_id))
         if not silent:
             self.add(response)
         return response
@@ -212,8 +241,11 @@ class SimulatedShop:
 
     def event_of(self, kind: str, fields: dict[str, Any], age_s: int) -> tuple[str, dict[str, Any]]:
         """A generated command of the ledger's tests as the event for it."""
+        if kind in ("Approve", "Reject"):
+            return _KINDS[kind], dict(fields)
         event = {"id": fields["id"], "occurred_at": rfc3339(self.now - 1000 * age_s)}
         order = ("order_id", "channel", "priority", "accept", "allow_preorder", "supersedes", "paid", "purpose")
+        order += ("force", "actor")
         for name in (*order, "warehouse", "to_warehouse", "reason", "expected_id", "if_expired", "movement_id"):
             if fields.get(name) is not None:
                 event[name] = fields[name]
@@ -358,6 +390,11 @@ class SimulatedShop:
             order_id, order.channel, order.state, lines, order.sequence, placed_at, expires_at, batch, outcome
         )
 
+    def _visible_order(self, order_id: str) -> contract.OrderView | None:
+        """An order as HTTP shows it: not while it waits for approval."""
+        order = self._order(order_id)
+        return None if order is None or order.state == "awaiting_approval" else order
+
     def _stock(self, name: str, batch: int = 0) -> contract.StockView:
         sku = self.state.skus[name]
         shelves = {
@@ -387,7 +424,7 @@ class SimulatedShop:
         self.tick()
         self.add(history.RunQuiesced(self.now))
         for order_id in self.state.orders:
-            self.add(history.ReadOrder(self.now, self.now, order_id, self._order(order_id)))
+            self.add(history.ReadOrder(self.now, self.now, order_id, self._visible_order(order_id)))
         for name in self.state.skus:
             self.add(history.ReadStock(self.now, self.now, name, self._stock(name)))
         for channel in self.state.channels:

@@ -21,6 +21,7 @@ from stocktide.streams.kafka.transport import Chunk
 from stocktide.tables.ledger.commands import Origin
 from stocktide.tables.ledger.records import (
     Alert,
+    ApprovalRecord,
     LineRecord,
     MovementRecord,
     MovementRow,
@@ -250,3 +251,39 @@ async def test_a_journal_that_does_not_give_the_missing_records_is_an_error_that
     publisher, values = RecordingPublisher(), history_of(3)
     with pytest.raises(MissingRecords, match="gives nothing at offset 3, before a record at 4"):
         await derivation_of(publisher, FakeTable(), values[:3]).derive(journal(values[3], start=4), 1)
+
+
+def forced(state: str, asked_in: int, decided_in: int = 0, ending: str = "", by: str | None = None) -> OrderRow:
+    """A forced order, as of its newest batch."""
+    approval = ApprovalRecord(
+        *("anna", "for the press", 1_000, asked_in, 5_000), state=ending, decided_by=by, decided_in=decided_in
+    )
+    return order("o1", state, approval=approval)
+
+
+async def test_a_request_and_its_end_are_audited_once_each() -> None:
+    publisher = await derived(
+        batch(1, orders=(forced("awaiting_approval", 1),)),
+        batch(2, orders=(forced("awaiting_approval", 1),)),
+        batch(3, orders=(forced("reserved", 1, 3, "approved", "ben"),)),
+        batch(4, orders=(forced("paid", 1, 3, "approved", "ben"),)),
+    )
+    asked, given = publisher.values("t-audit")
+    assert (asked["actor"], asked["action"], asked["reason"]) == ("anna", "approval_requested", "for the press")
+    assert (asked["before"], asked["after"]["state"], asked["batch"]) == (None, "waiting", 1)
+    assert asked["after"]["lines"] == [{"sku": "A", "quantity": 1}]
+    assert (given["actor"], given["action"], given["requested_by"]) == ("ben", "approval_approved", "anna")
+    assert (given["before"], given["batch"]) == ({"state": "waiting"}, 3)
+    assert given["after"] == {"state": "approved", "order_state": "reserved", "outcome": "reserved"}
+
+
+async def test_a_request_that_is_decided_in_its_batch_is_audited_too_and_so_is_its_end_by_time() -> None:
+    publisher = await derived(
+        batch(1, orders=(forced("reserved", 1, 1, "approved", "ben"),)),
+        batch(2, orders=(forced("rejected", 1, 2, "expired"),)),
+    )
+    assert [(row["actor"], row["action"]) for row in publisher.values("t-audit")] == [
+        ("anna", "approval_requested"),
+        ("ben", "approval_approved"),
+        ("ledger", "approval_expired"),
+    ]

@@ -89,6 +89,8 @@ def test_a_type_that_is_missing_or_unknown_is_named() -> None:
     [
         (PLACED | {"lines": [*line(), {"sku": "B"}]}, "missing_field", "lines[1].quantity"),
         (PLACED | {"channel": "*"}, "invalid_field", "channel"),
+        (PLACED | {"force": True}, "missing_field", "reason"),
+        (PLACED | {"force": True, "reason": " "}, "missing_field", "reason"),
         (RECEIVED | {"type": "stock.transferred", "to_warehouse": "SH1"}, "invalid_field", "to_warehouse"),
         (RECEIVED | {"type": "stock.adjusted"}, "missing_field", "reason"),
         (RECEIVED | {"type": "stock.voided"}, "missing_field", "movement_id"),
@@ -161,6 +163,10 @@ def test_what_an_event_may_not_say_is_refused_with_its_path(body: dict[str, Any]
         ({"hold_seconds": 0}, "hold_seconds"),
         ({"hold_seconds": 604_801}, "hold_seconds"),
         ({"supersedes": 9}, "supersedes"),
+        ({"force": "yes"}, "force"),
+        ({"force": True, "reason": 7}, "reason"),
+        ({"force": True, "reason": "why", "actor": "a b"}, "actor"),
+        ({"force": True, "reason": "why", "accept": "sold"}, "accept"),
     ],
 )
 def test_an_ill_typed_field_is_refused_with_its_path(change: dict[str, Any], path: str) -> None:

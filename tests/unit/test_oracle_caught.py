@@ -361,6 +361,27 @@ def an_expired_order_that_is_paid_without_the_option(shop: SimulatedShop) -> His
     return shop.quiesce()
 
 
+FORCED = {"force": True, "reason": "why", "actor": "anna"}
+
+
+@breaks("hold_ended_twice")
+def a_forced_order_that_nobody_was_asked_to_approve(shop: SimulatedShop) -> History:
+    shop.place("forced", **FORCED)
+    shop.send("order.approved", order_id="forced", actor="ben")
+    records = shop.quiesce()
+    return [each for each in records if not isinstance(each, history.Request) or each.kind != "order.approved"]
+
+
+@breaks("hold_ended_twice")
+def a_forced_order_that_does_not_wait(shop: SimulatedShop) -> History:
+    shop.place("forced", **FORCED)
+
+    def is_request(record: history.HistoryRecord) -> bool:
+        return isinstance(record, history.OrderPublished) and record.order.state == "awaiting_approval"
+
+    return changed(shop, lambda r: (with_part(r, "order", state="reserved") if is_request(r) else r,))
+
+
 @breaks("counted_twice")
 def a_movement_that_is_voided_twice(shop: SimulatedShop) -> None:
     shop.move("received", "r", 5)

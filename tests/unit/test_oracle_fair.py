@@ -446,6 +446,19 @@ def test_policies_are_replaced_and_removed(shop: SimulatedShop) -> None:
     shop.policy("tmall", None, None)
 
 
+def test_a_forced_order_that_is_approved_and_one_that_is_not(shop: SimulatedShop) -> None:
+    forced = {"force": True, "reason": "why", "actor": "anna"}
+    for order_id in ("o1", "o2", "o3"):
+        assert shop.place(order_id, units=2, **forced).status == 202
+    assert shop.place("o1", units=2, **forced).status == 200
+    shop.event("paid", "o1", "kafka")
+    for order_id, actor, status in (("o1", "anna", 403), ("o1", "ben", 200), ("o1", "ben", 200), ("o1", "carl", 409)):
+        assert shop.send("order.approved", order_id=order_id, actor=actor).status == status
+    assert shop.send("order.unapproved", order_id="o2", actor="ben").status == 200
+    assert shop.send("order.approved", order_id="none", actor="ben").status == 404
+    assert shop.state.orders["o1"].state == "paid" and shop.state.orders["o3"].state == "awaiting_approval"
+
+
 def run_batches(batches: list[TimedBatch]) -> SimulatedShop:
     """A generated run of the ledger's tests, as events by various transports."""
     shop = SimulatedShop()
@@ -471,6 +484,7 @@ def _run_command(shop: SimulatedShop, kind: str, fields: dict[str, object], age_
 
 
 _BY_HTTP = ("order.placed", "order.paid", "order.cancelled", "order.changed", "order.extended")
+_BY_HTTP += ("order.approved", "order.unapproved")
 
 
 @settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))

@@ -118,6 +118,8 @@ def _placed(change: SkuChange) -> str:
     notes = [record.channel] if record and record.channel else []
     if record and record.priority != "standard":
         notes.append(record.priority.upper())
+    if record and record.approval and record.approval.decided_by:
+        notes.append(f"forced by {record.approval.by}, approved by {record.approval.decided_by}")
     order = _order(change) + (f" ({', '.join(notes)})" if notes else "")
     held, paid, preordered, short = (_units(change, what) for what in ("locked", "committed", "preordered", "short"))
     parts = [f"took {held}: held"] if held else []

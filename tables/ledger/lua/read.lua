@@ -1,10 +1,12 @@
 -- Read one value with the newest batch and the newest settled batch: the caller waits if they differ.
 --
 -- KEYS[1]  the shard's key prefix
--- ARGV[1]  what: `order`, `movement`, `sku`, `channel`, `skus`, `known`, `policy`, `registry`, `expected`, `pools`
+-- ARGV[1]  what: `order`, `movement`, `sku`, `channel`, `skus`, `known`, `policy`, `registry`, `expected`, `pools`,
+--          `approvals`
 -- ARGV[2]  order: order_id | movement: warehouse | sku: sku | channel, skus, policy: channel | known: cursor
 --          expected: warehouse or '' | pools: `[` and the first sku, or `(` and the one before it
--- ARGV[3]  movement: id | channel: cursor (the last sku of the previous page, or '') | known, pools: limit
+--          approvals: cursor (the last order_id of the previous page, or '')
+-- ARGV[3]  movement: id | channel: cursor (the last sku of the previous page, or '') | known, pools, approvals: limit
 --          policy: sku or '' | skus: the first of the SKUs, which take all arguments from here | expected: sku or ''
 -- ARGV[4]  channel: limit | expected: '', 'true' or 'false': whether they are overdue
 -- ARGV[5]  expected: cursor (`<warehouse>\n<id>`, the last one that the previous page looked at, or '')
@@ -13,8 +15,10 @@
 --          sku: [record, offers]   channel, skus: [[sku, version, at, offer], …]   policy: [own or nil, effective]
 --          known: [number of known SKUs, a page of their names]   expected: [cursor or '', [[key, record], …]]
 --          pools: [[[sku, {<purpose>@<warehouse>: [units, from, until]}], …], whether more SKUs follow]
+--          approvals: [[[order_id, order], …], whether more orders follow]
 -- error    UNBLESSED: no takeover blessed this server
 
+local msgpack = require('msgpack')
 local offer = require('offer')
 local registry = require('registry')
 local server = require('server')
@@ -45,8 +49,9 @@ local function offers_on(channel, names)
   return pack(rows)
 end
 
-local function page_of(cursor, limit)
-  return redis.call('ZRANGEBYLEX', KEYS[1] .. 'skus', cursor == '' and '-' or '(' .. cursor, '+', 'LIMIT', 0, limit)
+local function page_of(cursor, limit, index)
+  local from = cursor == '' and '-' or '(' .. cursor
+  return redis.call('ZRANGEBYLEX', KEYS[1] .. (index or 'skus'), from, '+', 'LIMIT', 0, limit)
 end
 
 local function read_policy(channel, sku_name)
@@ -88,11 +93,29 @@ local function read_pools(bound, limit)
   return pack({rows, false})
 end
 
+local APPROVALS_BYTES_MAX = 1048576 -- 1 MiB of records per page: some ms
+
+-- Orders that wait for approval, after `cursor`.
+local function read_approvals(cursor, limit)
+  local rows, bytes = {}, 0
+  for _, id in ipairs(page_of(cursor, limit + 1, 'approvals')) do
+    if #rows == limit or bytes > APPROVALS_BYTES_MAX then
+      return MSGPACK.ARRAY_2 .. msgpack.array(rows) .. MSGPACK.TRUE
+    end
+    local packed = redis.call('GET', KEYS[1] .. 'order:' .. id)
+    if packed then
+      rows[#rows + 1], bytes = MSGPACK.ARRAY_2 .. pack(id) .. packed, bytes + #packed
+    end
+  end
+  return MSGPACK.ARRAY_2 .. msgpack.array(rows) .. MSGPACK.FALSE
+end
+
 local function read(what)
   if what == 'order' then return redis.call('GET', KEYS[1] .. 'order:' .. ARGV[2]) end
   if what == 'movement' then return redis.call('GET', KEYS[1] .. 'movement:' .. ARGV[2] .. '\n' .. ARGV[3]) end
   if what == 'known' then return pack({redis.call('ZCARD', KEYS[1] .. 'skus'), page_of(ARGV[2], ARGV[3])}) end
   if what == 'expected' then return require('expected_page').read(unpack(ARGV, 2, 6)) end
+  if what == 'approvals' then return read_approvals(ARGV[2], tonumber(ARGV[3])) end
   if what == 'pools' then return read_pools(ARGV[2], tonumber(ARGV[3])) end
   registry.load()
   if what == 'registry' then return registry.packed() end

@@ -8,7 +8,8 @@ local refusals = require('refusals')
 local function refuse_ahead(command)
   if not command.order_id or not refusals.is_ahead(command) then return nil end
   local order = orders.get(command.order_id)
-  if orders.is_placed(order) and (command.kind == 'place' or orders.event_of(order, command)) then return nil end
+  if command.kind == 'place' and orders.is_requested(order) then return nil end
+  if orders.is_placed(order) and orders.event_of(order, command) then return nil end
   if orders.is_placed(order) then orders.include(order) end
   refusals.add(command, O.OCCURRED_IN_FUTURE, 'occurred_at')
   return {outcome = O.OCCURRED_IN_FUTURE, order_id = command.order_id, detail = 'occurred_at'}
@@ -24,6 +25,7 @@ local function run(command)
     or kind == 'change' then
     return require('order_event_dispatch').run(command)
   end
+  if kind == 'approve' or kind == 'reject' then return require('approvals').run(command) end
   if kind == 'receive' or kind == 'adjust' or kind == 'count' or kind == 'transfer' or kind == 'void'
     or kind == 'expect' or kind == 'reserve' or kind == 'release' then
     return require('movement_dispatch').run(command)

@@ -70,6 +70,7 @@ end
 local function run(command)
   local order = orders.get(command.order_id)
   local outcome, replayed, detail, why
+  if order and order.record.approval then release.expire_if_due(order) end
   if orders.is_placed(order) then
     outcome, replayed, detail, why = order_event(order, command)
     orders.include(order)

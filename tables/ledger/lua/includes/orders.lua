@@ -42,7 +42,13 @@ local function include(order)
   end
 end
 
-local function is_placed(order) return order and order.record.state ~= 'parked' end
+-- Whether an order was requested; an event that arrived before it is none.
+local function is_requested(order) return order and order.record.state ~= 'parked' end
+
+-- Whether events of the order can be applied; until then they wait.
+local function is_placed(order)
+  return order and order.record.state ~= 'parked' and order.record.state ~= 'awaiting_approval'
+end
 
 local function open_units(line) return (line.reserved or 0) + (line.preordered or 0) + (line.short or 0) end
 
@@ -140,5 +146,5 @@ return {
   finish = finish, PLACED_FOR_MAX_MS = PLACED_FOR_MAX_MS, event_of = event_of, record_event = record_event,
   mark_changed = mark_changed, is_placed = is_placed, add_to = add_to, put_units = put_units,
   advance_sequence = advance_sequence, held_at = held_at, open_units = open_units, open_state = open_state,
-  line_of = line_of,
+  line_of = line_of, is_requested = is_requested,
 }

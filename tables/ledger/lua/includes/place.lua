@@ -45,6 +45,14 @@ local function plan_sold(_, sku, policy, units)
   return 'sold', draw.up_to(sku, policy, math.min(units, available), NONE, ORDER_BYTES_MAX)
 end
 
+-- A forced line draws what is available as a sold one does, but whole.
+local function plan_forced(_, sku, policy, units)
+  local is_there = not policy.pool_only and offer.available_of(sku, policy) >= units
+  local draws = is_there and draw.plan(sku, policy, units)
+  if draws then return 'reserve', draws end
+  return nil, O.INSUFFICIENT_STOCK
+end
+
 -- -> 'reserve', draws | 'preorder' | nil, reason
 local function plan_shelf(command, sku, policy, units)
   if command.priority == 'vip' and not policy.pool_only and offer.available_of(sku, policy) >= units then
@@ -65,7 +73,8 @@ end
 
 -- -> the same, or 'sold', draws; and what it draws from pools (pool_draw.lua) or nil
 local function plan_line(command, sku_name, units)
-  local sku, plan_rest = get(sku_name), command.accept == 'sold' and plan_sold or plan_shelf
+  local sku = get(sku_name)
+  local plan_rest = command.accept == 'sold' and plan_sold or command.force and plan_forced or plan_shelf
   if not sku then
     if plan_rest == plan_sold then return 'sold', NONE end
     return nil, O.UNKNOWN_SKU

@@ -17,7 +17,7 @@ local DEAD_LETTER_DETAILS = {
 local function run(command)
   local order = orders.get(command.order_id)
   local result = {order_id = command.order_id, outcome = nil}
-  if orders.is_placed(order) then
+  if orders.is_requested(order) then
     require('release').expire_if_due(order)
     orders.include(order)
     local known = orders.event_of(order, command)
@@ -46,9 +46,13 @@ local function run(command)
   orders.known[command.order_id] = fresh
   orders.changed[#orders.changed + 1] = fresh
   orders.include(fresh)
-  place.end_dwells(fresh.record.lines)
-  local decide = command.supersedes and require('supersede').decide or place.decide
-  result.outcome = decide(fresh, command)
+  if command.force then
+    result.outcome = require('approvals').request(fresh, command)
+  else
+    place.end_dwells(fresh.record.lines)
+    local decide = command.supersedes and require('supersede').decide or place.decide
+    result.outcome = decide(fresh, command)
+  end
   fresh.record.outcome = result.outcome
   local detail = DEAD_LETTER_DETAILS[result.outcome]
   if detail then refusals.add(command, result.outcome, detail) end

@@ -64,11 +64,14 @@ local function expire(order)
   orders.finish(order, 'expired')
 end
 
--- A hold ends by the ledger's time, whether or not the expiry step has run (rule 25).
+-- A hold, and a request for approval, end by the ledger's time, whether or not the expiry step has run (rule 25).
 local function expire_if_due(order)
-  if order.record.state == 'reserved' and batch.now >= order.record.expires_at then
+  local state = order.record.state
+  if state == 'reserved' and batch.now >= order.record.expires_at then
     expire(order)
     require('waiting').settle(order)
+  elseif state == 'awaiting_approval' and batch.now >= order.record.expires_at then
+    require('approvals').expire(order)
   end
 end
 

@@ -72,6 +72,7 @@ function put.order(command)
   -- All index entries are rewritten, whatever they hold.
   order.changed, order.was_due, order.was_held, order.was_waiting = true, 'unknown', {}, -1
   waiting.forget_sum()
+  require('approvals').note(order)
   for _, line in ipairs(order.record.lines) do
     order.was_held[line.sku] = not line.reserved
     queue.note(order, line)

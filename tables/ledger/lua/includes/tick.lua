@@ -22,7 +22,7 @@ local function run(command)
   prefetch.orders_named(due)
   for _, id in ipairs(due) do
     local order = orders.get(id)
-    if orders.is_placed(order) and order.record.expires_at and batch.now >= order.record.expires_at then
+    if orders.is_requested(order) and order.record.expires_at and batch.now >= order.record.expires_at then
       release.expire_if_due(order)
       orders.include(order)
       ended = ended + 1

@@ -121,7 +121,7 @@ function waiting.settle(order)
 end
 
 local function end_wait(order, each)
-  if order.record.state == 'parked' then
+  if not orders.is_placed(order) then
     waiting.fail(each, O.UNKNOWN_ORDER, 'it waited ' .. seconds(each) .. ' s for its order, which did not come')
   else
     waiting.fail(each, O.MORE_THAN_SHIPPED,
