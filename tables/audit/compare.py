@@ -15,7 +15,7 @@ from msgspec import Struct
 from stocktide.tables.audit.digest import EXPIRY_MARGIN_MS, Kind, Record, canonical, kept_until
 from stocktide.tables.audit.redis_keys import StoredKey
 from stocktide.tables.ledger.client import LedgerLimits
-from stocktide.tables.ledger.queue_places import place_in_queue
+from stocktide.tables.ledger.queue_places import hold_place, place_in_queue
 from stocktide.tables.ledger.records import MovementRecord, OrderRecord, SkuRecord
 
 Side = Literal["log", "redis", "table"]
@@ -65,7 +65,7 @@ def entries_of(record: Record | None) -> dict[str, int]:
     """The scores of an order in the indexes of holds and the queues, by their names."""
     if not isinstance(record, OrderRecord):
         return {}
-    entries = {f"held:{line.sku}": record.placed_at for line in record.lines if line.reserved}
+    entries = {f"held:{line.sku}": hold_place(record) for line in record.lines if line.reserved}
     for line in record.lines:
         place = place_in_queue(record, line)
         if place is not None:
@@ -80,7 +80,7 @@ def _is_optional(record: Record | None, index: str) -> bool:
 
 def fill_of(record: Record | None) -> int | None:
     """The score of a SKU in `fills`, or None."""
-    return 0 if isinstance(record, SkuRecord) and record.filling else None
+    return 0 if isinstance(record, SkuRecord) and record.has_left_over else None
 
 
 def dwell_of(record: Record | None) -> int | None:

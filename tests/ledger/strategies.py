@@ -91,6 +91,7 @@ POLICY_FIELDS: dict[str, Sequence[Any]] = {
     "warehouses": (("SH1",), ("BJ1", "SH1"), ("GZ1", "BJ1")),
     "purposes": (("vip",), ("sale", "vip"), ("sale",), ()),
     "pool_only": (False, True),
+    "reroute": (True, True, False),
 }
 # A few whole policies to vary: single fields seldom switch a channel's mode.
 POLICIES: tuple[dict[str, Any], ...] = (
@@ -101,6 +102,8 @@ POLICIES: tuple[dict[str, Any], ...] = (
     {"safety_threshold": 6, "below_threshold": "suspend", "dwell_seconds": 20},
     {"buffer": 2, "below_threshold": "preorder", "preorder_cap": 15, "dwell_seconds": 20},
     {"safety_threshold": 4, "below_threshold": "preorder", "preorder_cap": 15, "preorder_backed": True},
+    {"reroute": True},
+    {"reroute": True, "split": False, "safety_threshold": 4, "below_threshold": "preorder", "preorder_cap": 15},
 )
 _T = TypeVar("_T")
 TimedBatch = tuple[int, list["DraftCommand"]]

@@ -65,6 +65,7 @@ ALERTS = {
     "preorder_cap_exceeded",
     "receipt_overdue",
     "preorders_unbacked",
+    "rerouted",
 }
 
 # Walks of one SKU's stock around its thresholds: a second or two.
