@@ -36,6 +36,13 @@ def evaluate(
     model_policy.evaluate(state, sku, waived, channels)
 
 
+def go_on(state: ModelState, name: str) -> None:
+    """Follow changes that waited until added units were held."""
+    if model_reroute.reroute(state, name) or next_line(state, name) is not None:
+        fill(state, name)
+        evaluate(state, name)
+
+
 def fill(state: ModelState, name: str) -> None:
     """Give units to waiting lines, in their order, until none can take any."""
     sku = state.skus[name]

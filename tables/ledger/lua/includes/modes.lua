@@ -142,6 +142,7 @@ end
 local function evaluate(sku, waived)
   if sku.places.count == 0 then return end
   local evaluated, available, offered
+  local must_wait = sku_record.is_rerouting(sku) -- no channel returns before held units have moved
   for _, channel in ipairs(registry.names) do
     local policy = registry.policy_of(sku, channel)
     if policy ~= evaluated then
@@ -156,7 +157,7 @@ local function evaluate(sku, waived)
         alerts.add('low_stock', sku, {channel = channel, quantity = available})
       end
     elseif offer.comes_back(policy, available, offered) then
-      return_to_stock(sku, channel, policy, side, waived and waived[channel])
+      if not must_wait then return_to_stock(sku, channel, policy, side, waived and waived[channel]) end
     elseif side[3] ~= 0 then
       note_side(sku, channel)
       side[3] = 0
@@ -259,13 +260,13 @@ end
 
 -- Move and fill without a change before it.
 local function go_on(sku, fills)
-  local filling = sku.filling
+  local filling, was_rerouting = sku.filling, sku_record.is_rerouting(sku)
   sku.sum_was, sku.promised_was, sku.logged_from = sku.sum, sku.promised, log.size
   skus.mark_dirty(sku)
   if not follow(sku, sku.rerouting, fills) then
-    if filling == sku.filling then return end
+    if filling == sku.filling and was_rerouting == sku_record.is_rerouting(sku) then return end
     skus.begin(sku)
-    close(sku, {'fill', '', sku.name, nil})
+    close(sku, {was_rerouting and 'reroute' or 'fill', '', sku.name, nil})
   end
   evaluate(sku)
 end

@@ -3,7 +3,8 @@
 -- `split` moves whole. Units from pools stay. Before waiting orders are filled and channels evaluated.
 -- While orders may have to move, the SKU has `rerouting`: {place, order_id, has_passed, goes_on}. The orders up to that
 -- place in `held:<sku>` are done; `has_passed` is 1 if some of them could not move. `goes_on` is 0 until units come, 1
--- if a later step goes on after that place, 2 if it begins anew afterwards, because stock or a policy has changed.
+-- if a later step goes on after that place, 2 if it begins anew afterwards, because stock or a policy has changed. Until
+-- then no waiting order is filled and no channel returns to stock.
 
 local alerts = require('alerts')
 local batch = require('batch')
