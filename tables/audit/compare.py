@@ -73,9 +73,14 @@ def entries_of(record: Record | None) -> dict[str, int]:
     return entries
 
 
-def _is_optional(record: Record | None, index: str) -> bool:
-    """Whether an order may lack the entry: a release without queues placed it, and no pass has come to it since."""
-    return isinstance(record, OrderRecord) and not record.queued and index.startswith("queue:")
+def _is_older(record: Record | None, index: str, found: int | None) -> bool:
+    """Whether an older release left the entry so, and no pass has come to the order since: it kept no queues, and put
+    VIP orders among those that hold units by their time alone."""
+    if not isinstance(record, OrderRecord):
+        return False
+    if index.startswith("held:"):
+        return found == record.placed_at and record.priority == "vip"
+    return found is None and not record.queued
 
 
 def fill_of(record: Record | None) -> int | None:
@@ -181,7 +186,7 @@ def index_differences(kind: Kind, record: Record | None, stored: StoredKey) -> I
         entries = entries_of(record)
         for index in dict.fromkeys((*entries, *stored.entries)):
             expected, found = entries.get(index), stored.entries.get(index)
-            if expected != found and not (found is None and _is_optional(record, index)):
+            if expected != found and not (expected is not None and _is_older(record, index, found)):
                 yield Difference("redis", f"entry in {index}", expected, found)
 
 

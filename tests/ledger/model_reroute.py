@@ -19,7 +19,7 @@ def is_due(state: ModelState, name: str) -> bool:
 def reroute(state: ModelState, name: str) -> bool:
     """Move held units to warehouses that have free ones, VIP orders first, then the oldest; whether any moved."""
     sku, moved = state.skus[name], False
-    for order_id, order in sorted(state.orders.items(), key=lambda entry: _rank(*entry)):
+    for _, order in sorted(state.orders.items(), key=lambda entry: _rank(*entry)):
         policy = effective_policy(state, order.channel, sku)
         is_over = order.state == "reserved" and order.expires_at is not None and state.now >= order.expires_at
         if is_over or not policy.reroute:

@@ -102,8 +102,6 @@ POLICIES: tuple[dict[str, Any], ...] = (
     {"safety_threshold": 6, "below_threshold": "suspend", "dwell_seconds": 20},
     {"buffer": 2, "below_threshold": "preorder", "preorder_cap": 15, "dwell_seconds": 20},
     {"safety_threshold": 4, "below_threshold": "preorder", "preorder_cap": 15, "preorder_backed": True},
-    {"reroute": True},
-    {"reroute": True, "split": False, "safety_threshold": 4, "below_threshold": "preorder", "preorder_cap": 15},
 )
 _T = TypeVar("_T")
 TimedBatch = tuple[int, list["DraftCommand"]]
@@ -320,6 +318,7 @@ class _RunBuilder:
             return DraftCommand(kind, {"channel": channel, "sku": sku})
         names = self.draw(st.lists(st.sampled_from(sorted(POLICY_FIELDS)), max_size=3, unique=True))
         policy = self.one(POLICIES) | {name: self.one(POLICY_FIELDS[name]) for name in names}
+        policy["reroute"] = self.one(POLICY_FIELDS["reroute"])  # holds move only where a warehouse falls below zero
         if channel == "*":
             policy = {"preorder_cap": self.number(0, 15)}
         return DraftCommand(kind, {"channel": channel, "sku": sku, "policy": policy})

@@ -210,7 +210,6 @@ async def test_an_order_of_the_same_batch_moves_too(shop: ShopClient) -> None:
     assert (shop.line("o1", "A").warehouses, shop.line("o2", "A").warehouses) == ({"SH1": 2}, {"BJ1": 2})
 
 
-
 async def _ten_hold(shop: RedisShopClient, **policy: object) -> None:
     """o0 to o9 hold a unit each, all that is at SH1."""
     await shop.set_policy(reroute=True, **policy)

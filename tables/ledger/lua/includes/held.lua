@@ -1,6 +1,7 @@
 -- The index `held:<sku>`: the open orders with held units of a SKU, those that are to be safe first: VIP orders, then
 -- the oldest (`orders.hold_place`).
 
+local batch = require('batch')
 local orders = require('orders')
 
 local PAGE = 64 -- entries per read: most shortfalls concern few orders
@@ -56,4 +57,18 @@ local function reader(sku, place, id)
   end
 end
 
-return {reader = reader}
+local restated = {} -- {order, SKU}, …
+
+-- Write the entry of an order again: an older release placed all orders by their time alone.
+local function restate(order, sku_name) restated[#restated + 1] = {order, sku_name} end
+
+batch.writers[#batch.writers + 1] = function()
+  for _, each in ipairs(restated) do
+    local order, sku_name = each[1], each[2]
+    if orders.line_of(order, sku_name).reserved then
+      redis.call('ZADD', KEYS[1] .. 'held:' .. sku_name, orders.hold_place(order.record), order.id)
+    end
+  end
+end
+
+return {reader = reader, restate = restate}

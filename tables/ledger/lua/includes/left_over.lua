@@ -10,7 +10,8 @@ local noted = {} -- by SKU: the SKU, or false
 -- Must be called after a change of what is left over.
 function left_over.note(sku) noted[sku.name] = sku end
 
--- A SKU that an earlier batch left over, each in turn; false if nothing is to be done for it any more; nil: there is none.
+-- A SKU that an earlier batch left over, each in turn; false if nothing is to be done for it any more; nil if there is
+-- none.
 function left_over.next()
   local count = redis.call('ZCARD', KEYS[1] .. 'fills')
   if count == 0 then return nil end

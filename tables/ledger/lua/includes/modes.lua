@@ -248,8 +248,8 @@ local function follow_change(sku, has_fallen, waived)
   if reroutes or (sku.queued and fills) then follow(sku, reroutes, fills) end
 end
 
--- End one change with what follows from it; then the modes. `cause`: {kind, id, subject} and, from here, its number; the
--- subject is an order's table, or a name.
+-- End one change with what follows from it; then the modes. `cause`: {kind, id, subject} and, from here, its number;
+-- the subject is an order's table, or a name.
 local function finish(sku, cause, waived)
   local has_fallen = close(sku, cause)
   if (sku.queued or sku.rerouting or has_fallen or waived) and not batch.fills_wait then
@@ -304,5 +304,6 @@ end
 
 return {
   dwells_due = dwells_due, note_dwells = note_dwells, finish = finish,
-  go_on_with_left_over = go_on_with_left_over, go_on_with_lines = go_on_with_lines, touch = touch, dwell_over = dwell_over,
+  go_on_with_left_over = go_on_with_left_over, go_on_with_lines = go_on_with_lines, touch = touch,
+  dwell_over = dwell_over,
 }

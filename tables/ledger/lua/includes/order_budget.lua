@@ -1,5 +1,5 @@
--- How many orders a batch may look at where they follow from a change of stock: to fill them (fill.lua), or to move what
--- they hold (reroute.lua).
+-- How many orders a batch may look at where they follow from a change of stock: to fill them (fill.lua), or to move
+-- what they hold (reroute.lua).
 
 local batch = require('batch')
 

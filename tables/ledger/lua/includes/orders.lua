@@ -5,7 +5,7 @@ local batch = require('batch')
 local order_record = require('order_record')
 
 local known, included, changed, restated = {}, {}, {}, {}
--- The places of VIP orders in `held:<sku>` lie below those of others; all are whole numbers that a double holds exactly.
+-- The places of VIP orders in `held:<sku>` lie below those of others. A double holds all of them exactly.
 local VIP_OFFSET = 2 ^ 51
 local PLACED_FOR_MAX_MS = 604800000 -- 7 days: the limit of a hold with its extensions
 

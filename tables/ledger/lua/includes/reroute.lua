@@ -3,8 +3,8 @@
 -- `split` moves whole. Units from pools stay. Before waiting orders are filled and channels evaluated.
 -- While orders may have to move, the SKU has `rerouting`: {place, order_id, has_passed, goes_on}. The orders up to that
 -- place in `held:<sku>` are done; `has_passed` is 1 if some of them could not move. `goes_on` is 0 until units come, 1
--- if a later step goes on after that place, 2 if it begins anew afterwards, because stock or a policy has changed. Until
--- then no waiting order is filled and no channel returns to stock.
+-- if a later step goes on after that place, 2 if it begins anew afterwards, because stock or a policy has changed.
+-- Until then no waiting order is filled, and no channel returns to stock.
 
 local alerts = require('alerts')
 local batch = require('batch')
@@ -88,8 +88,8 @@ local function draws_for(sku, order, line, policy, units, missing)
   return draws
 end
 
--- Move units of a line away from the warehouse whose first number is `numbers[at]`. `run`: whether the change has begun.
--- -> how many, and whether some that are missing there could not move
+-- Move units of a line away from the warehouse whose first number is `numbers[at]`. -> how many, and whether some that
+-- are missing there could not move
 local function move_from(run, sku, order, line, policy, at)
   local warehouse = name_at(sku, at)
   local units, missing = shelf_units(line, warehouse), -free_at(sku.numbers, at)

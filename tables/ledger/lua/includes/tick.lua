@@ -1,5 +1,5 @@
--- tick {orders_max}: end what is due by the ledger's time, and go on with moves and fills. The step is atomic, so any worker may
--- run it. The detail is `patched` where `write_whole` has something to do.
+-- tick {orders_max}: end what is due by the ledger's time, and go on with moves and fills. The step is atomic, so any
+-- worker may run it. The detail is `patched` where `write_whole` has something to do.
 
 local batch = require('batch')
 local expected_tick = require('expected_tick')
