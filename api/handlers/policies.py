@@ -58,9 +58,12 @@ class PolicyBody(Struct, frozen=True, kw_only=True):
     # Pools from which orders of the channel draw without naming them; and whether it sells from pools alone.
     purposes: Annotated[tuple[Name, ...], Meta(max_length=PURPOSES_MAX)] | None = None
     pool_only: bool | None = None
+    # Whether held units of its orders may move away from a warehouse below zero.
+    reroute: bool | None = None
 
 
-_POOL_FIELDS = ("purposes", "pool_only")
+# Shown where they are set.
+_OPTIONAL_FIELDS = ("purposes", "pool_only", "reroute")
 _POLICY_BODY = msgspec.json.Decoder(PolicyBody)
 
 
@@ -79,8 +82,8 @@ def validate_policy(body: PolicyBody) -> dict[str, Any] | Malformed:
 
 
 def effective_view(effective: Mapping[str, Any], publish_interval_ms: int) -> dict[str, Any]:
-    """The effective policy with every field of the contract in its order; the ledger omits null fields. Those about
-    pools are shown where they are set."""
+    """The effective policy with every field of the contract in its order; the ledger omits null fields. Those
+    of `_OPTIONAL_FIELDS` are shown where they are set."""
     view = {
         "share": float(effective.get("share", 1)),
         "buffer": effective.get("buffer", 0),
@@ -96,7 +99,7 @@ def effective_view(effective: Mapping[str, Any], publish_interval_ms: int) -> di
         "warehouses": effective.get("warehouses"),
         "publish_interval_ms": effective.get("publish_interval_ms", publish_interval_ms),
     }
-    return view | {name: effective[name] for name in _POOL_FIELDS if effective.get(name)}
+    return view | {name: effective[name] for name in _OPTIONAL_FIELDS if effective.get(name)}
 
 
 class PolicyHandlers:
@@ -163,7 +166,7 @@ class PolicyHandlers:
         own, effective = await self._reads.settled(lambda: self._ledger.read_policy(channel, sku))
         shown = effective_view(effective, self._publish_interval_ms)
         # In the order of the contract, not of Lua.
-        ordered = None if own is None else {name: own[name] for name in (*shown, *_POOL_FIELDS) if name in own}
+        ordered = None if own is None else {name: own[name] for name in (*shown, *_OPTIONAL_FIELDS) if name in own}
         return problems.json_response(PolicyAnswer(channel, sku, ordered, shown))
 
 

@@ -182,7 +182,11 @@ class DecreaseBounds:
 
 def _is_from_own_hold(known: KnownOrder, sku: str) -> bool:
     """Whether all shipments of an order's SKU left the warehouses that held it, and no more than they held."""
-    if known.may_have_released or any(state in ("cancelled", "expired", "rejected") for state in known.states):
+    if (
+        known.may_have_released
+        or known.may_be_rerouted
+        or any(state in ("cancelled", "expired", "rejected") for state in known.states)
+    ):
         return False
     held: Counter[str] = Counter()
     for sequence in known.sequences:

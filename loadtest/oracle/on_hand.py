@@ -209,7 +209,9 @@ class CountedTwice(Checker):
         most = len(known.events) // 2 + known.events_without_id + 2
         if known.sequence > most:
             most += known.fills_max()
-        if known.sequence > most:
+        if known.may_be_rerouted:
+            self.remarks["orders whose holds may move, their changes not counted"] += 1
+        elif known.sequence > most:
             what = f"order {order_id} is at sequence {known.sequence}, and no more than {most} changes can have come"
             self.found(what, order_id=order_id)
         content = known.content()

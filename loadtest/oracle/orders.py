@@ -83,9 +83,10 @@ class KnownOrder:
     of its placements, `accepted` the first one that was accepted. `events`: (id, body) of distinct events requested,
     flat, as hashes; `events_without_id`: the number of others. `asked_at`: the first request to place it.
     `may_have_released`: it may have released units since it was last seen. `may_be_taken_again`: a payment was to take
-    it again if it is expired. `placed_paid`: it may have been paid with its placing. `placed_forced` and
-    `placed_plain`: a placement was forced, another was not; `may_be_approved`: an approval was requested.
-    `may_be_changed`: its lines may no longer be those that it was placed with.
+    it again if it is expired. `may_be_rerouted`: what it holds may move to another warehouse. `placed_paid`: it may
+    have been paid with its placing. `placed_forced` and `placed_plain`: a placement was forced, another was not;
+    `may_be_approved`: an approval was requested. `may_be_changed`: its lines may no longer be those that it was placed
+    with.
     """
 
     order_id: str
@@ -102,6 +103,7 @@ class KnownOrder:
     moves: list[RequestedMove] | None = None
     may_have_released: bool = False
     may_be_taken_again: bool = False
+    may_be_rerouted: bool = False
     placed_paid: bool = False
     placed_forced: bool = False
     placed_plain: bool = False
@@ -182,6 +184,8 @@ class OrderTracker(Listener):
     def __init__(self) -> None:
         self.orders: dict[str, KnownOrder] = {}
         self.listeners: list[Callable[[OrderObservation], None]] = []
+        # The channels for which a policy was requested under which holds may move.
+        self._rerouting: set[str] = set()
 
     def handlers(self) -> Handlers:
         return {OrderPublished: lambda row: self._observe(row.order, "row", row), ReadOrder: self._on_read}
@@ -199,6 +203,8 @@ class OrderTracker(Listener):
     def on_request(self, request: PendingRequest) -> None:
         """Add the request to its order, and set the request's `acknowledged_sequence` and `is_new`."""
         event = request.event
+        if request.kind == "policy.put" and (event.policy or {}).get("reroute"):
+            self._on_rerouting(event.channel)
         if not request.kind.startswith("order.") or not event.order_id:
             return
         known = self.order(event.order_id)
@@ -229,6 +235,14 @@ class OrderTracker(Listener):
         if request.is_new and request.kind in (SHIPPED, RETURNED):
             known.moves = [*(known.moves or ()), RequestedMove(request, event.id, event.lines)]
 
+    def _on_rerouting(self, channel: str) -> None:
+        if channel in self._rerouting:
+            return
+        self._rerouting.add(channel)
+        for known in self.orders.values():
+            content = known.content()
+            known.may_be_rerouted = known.may_be_rerouted or (content is not None and content.channel == channel)
+
     def on_response(self, request: PendingRequest, response: Response) -> None:
         """Add the response; one that shows an order is an observation."""
         event = request.event
@@ -251,6 +265,7 @@ class OrderTracker(Listener):
 
     def _observe(self, order: OrderView, source: Source, record: HistoryRecord) -> None:
         known = self.order(order.order_id)
+        known.may_be_rerouted = known.may_be_rerouted or order.channel in self._rerouting
         sequence, content = order.sequence, _PACK.encode(_snapshot(order))
         index = bisect_left(known.sequences, sequence)
         if index < len(known.sequences) and known.sequences[index] == sequence:

@@ -60,6 +60,9 @@ class Oversold(Checker):
         self._receipts.on_request(request)
         self._decreases.on_request(request)
         event = request.event
+        if request.kind == "policy.put" and (event.policy or {}).get("reroute"):
+            for rerouted in [each for each in self._certain_holds if self._orders.order(each).may_be_rerouted]:
+                self._drop(rerouted)
         if not request.kind.startswith("order."):
             return
         for order_id in (event.order_id, event.supersedes):
@@ -84,7 +87,7 @@ class Oversold(Checker):
         if order.sequence < known.sequence:
             return
         expired = order.state == "reserved" and known.expiring_ms is not None and known.expiring_ms <= latest_now
-        if order.state not in _HOLDING or known.may_have_released or expired:
+        if order.state not in _HOLDING or known.may_have_released or known.may_be_rerouted or expired:
             self._drop(order.order_id)
         elif order.order_id not in self._certain_holds:
             units = tuple(

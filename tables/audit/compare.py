@@ -15,7 +15,7 @@ from msgspec import Struct
 from stocktide.tables.audit.digest import EXPIRY_MARGIN_MS, Kind, Record, canonical, kept_until
 from stocktide.tables.audit.redis_keys import StoredKey
 from stocktide.tables.ledger.client import LedgerLimits
-from stocktide.tables.ledger.queue_places import place_in_queue
+from stocktide.tables.ledger.queue_places import hold_place, place_in_queue
 from stocktide.tables.ledger.records import AWAITING_APPROVAL, MovementRecord, OrderRecord, SkuRecord
 
 Side = Literal["log", "redis", "table"]
@@ -65,7 +65,7 @@ def entries_of(record: Record | None) -> dict[str, int]:
     """The scores of an order in the indexes of holds and the queues, and in `approvals`, by their names."""
     if not isinstance(record, OrderRecord):
         return {}
-    entries = {f"held:{line.sku}": record.placed_at for line in record.lines if line.reserved}
+    entries = {f"held:{line.sku}": hold_place(record) for line in record.lines if line.reserved}
     for line in record.lines:
         place = place_in_queue(record, line)
         if place is not None:
@@ -75,14 +75,19 @@ def entries_of(record: Record | None) -> dict[str, int]:
     return entries
 
 
-def _is_optional(record: Record | None, index: str) -> bool:
-    """Whether an order may lack the entry: a release without queues placed it, and no pass has come to it since."""
-    return isinstance(record, OrderRecord) and not record.queued and index.startswith("queue:")
+def _is_older(record: Record | None, index: str, found: float | None) -> bool:
+    """Whether an older release left the entry so, and no pass has come to the order since: it kept no queues, and put
+    VIP orders among those that hold units by their time alone."""
+    if not isinstance(record, OrderRecord):
+        return False
+    if index.startswith("held:"):
+        return found == record.placed_at and record.priority == "vip"
+    return found is None and not record.queued
 
 
 def fill_of(record: Record | None) -> int | None:
     """The score of a SKU in `fills`, or None."""
-    return 0 if isinstance(record, SkuRecord) and record.filling else None
+    return 0 if isinstance(record, SkuRecord) and record.has_left_over else None
 
 
 def dwell_of(record: Record | None) -> int | None:
@@ -183,7 +188,7 @@ def index_differences(kind: Kind, record: Record | None, stored: StoredKey) -> I
         entries = entries_of(record)
         for index in dict.fromkeys((*entries, *stored.entries)):
             expected, found = entries.get(index), stored.entries.get(index)
-            if expected != found and not (found is None and _is_optional(record, index)):
+            if expected != found and not (expected is not None and _is_older(record, index, found)):
                 yield Difference("redis", f"entry in {index}", expected, found)
 
 

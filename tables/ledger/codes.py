@@ -47,6 +47,7 @@ CAUSES = (
     "reserve",
     "release",
     "pool_due",
+    "reroute",
 )
 # From 0, because an offer is 4 * units + mode.
 MODES = ("in_stock", "preorder", "sold_out", "suspended")

@@ -24,6 +24,7 @@ from stocktide.tables.ledger.records import (
     OrderRecord,
     SkuRecord,
     ThresholdSide,
+    has_left_over,
     has_pools,
     pool_dues,
 )
@@ -100,6 +101,7 @@ class _NamedFields(Struct):
     policies: dict[str, dict[str, Any] | tuple[()]] = {}
     filling: int = 0
     pool_times: dict[str, tuple[int, int]] = {}
+    rerouting: tuple[int, str, int, int] | None = None
 
 
 class _Marks(Struct):
@@ -240,22 +242,24 @@ def unpack_sku(packed: Packed) -> SkuRecord:
         more.repaired,
         named.filling,
         named.pool_times,
+        named.rerouting,
     )
 
 
 @_decodes
 def index_entries(packed: Packed) -> tuple[int | None, bool, bool]:
-    """Of a packed SKU: `SkuRecord.first_due`, `SkuRecord.has_pools`, and whether a later step goes on with its fill.
+    """Of a packed SKU: `SkuRecord.first_due`, `SkuRecord.has_pools`, and `SkuRecord.has_left_over`.
     Raises msgspec.MsgspecError."""
     if memoryview(packed)[0] != SKU_HEADER:
         record = _sku_1(packed)
-        return record.first_due, record.has_pools, bool(record.filling)
+        return record.first_due, record.has_pools, record.has_left_over
     named = _sku_2(packed).named
     if isinstance(named, int):
         return None, False, False
     dwells = [due for _, _, due in named.modes.values() if due]
     first = min((*dwells, *pool_dues(named.pool_times)), default=None)
-    return first, has_pools(named.counters, named.pool_times), bool(named.filling)
+    left_over = has_left_over(named.filling, named.rerouting)
+    return first, has_pools(named.counters, named.pool_times), left_over
 
 
 @_decodes

@@ -1,6 +1,7 @@
-"""The place of an order in the queues of orders that wait for stock; `lua/includes/queue.lua` computes the same.
+"""The places of an order in the queues of orders that wait for stock, and among those that hold stock;
+`lua/includes/queue.lua` and `orders.lua` compute the same.
 
-In: an order and its line. Out: the score in the sorted set `queue:<sku>\\n<channel>`, a whole number.
+In: an order and its line. Out: the score in the sorted sets `queue:<sku>\\n<channel>` and `held:<sku>`, a whole number.
 """
 
 from __future__ import annotations
@@ -18,3 +19,8 @@ def place_in_queue(order: OrderRecord, line: LineRecord) -> int | None:
     if line.short:
         return place - _SHORT_OFFSET
     return place - _VIP_OFFSET if order.priority == "vip" else place
+
+
+def hold_place(order: OrderRecord) -> int:
+    """The place of an order that holds units: VIP orders first, then the oldest."""
+    return order.placed_at - _VIP_OFFSET if order.priority == "vip" else order.placed_at

@@ -203,7 +203,9 @@ class SkuRecord(Struct, frozen=True, omit_defaults=True):
 
     `policies` maps a channel (or `*`) to the fields set at the level channel/sku (`()`: a level without fields).
     `repaired` is the id of the newest repair. `filling` are units that are kept for waiting orders until a later step
-    gives them out (`lua/includes/fill.lua`). `pool_times` maps a pool (`vip@SH1`) to its `from` and `until`, ms
+    gives them out (`lua/includes/fill.lua`). `rerouting`: how far the orders were moved that hold units in warehouses
+    below zero, `(place, order_id, 1 if some could not move, 1 or 2 if a later step goes on)`
+    (`lua/includes/reroute.lua`). `pool_times` maps a pool (`vip@SH1`) to its `from` and `until`, ms
     (`lua/includes/pools.lua`).
     """
 
@@ -219,6 +221,7 @@ class SkuRecord(Struct, frozen=True, omit_defaults=True):
     repaired: str = ""
     filling: int = 0
     pool_times: dict[str, tuple[int, int]] = field(default_factory=dict)
+    rerouting: tuple[int, str, int, int] | None = None
 
     @property
     def first_due(self) -> int | None:
@@ -230,6 +233,16 @@ class SkuRecord(Struct, frozen=True, omit_defaults=True):
     def has_pools(self) -> bool:
         """Whether it has a pool that has not ended."""
         return has_pools(self.counters, self.pool_times)
+
+    @property
+    def has_left_over(self) -> bool:
+        """Whether a later step goes on with its moves or fills."""
+        return has_left_over(self.filling, self.rerouting)
+
+
+def has_left_over(filling: int, rerouting: tuple[int, str, int, int] | None) -> bool:
+    """Whether a later step goes on with a SKU that has these fields."""
+    return bool(filling) or (rerouting is not None and rerouting[3] > 0)
 
 
 def has_pools(counters: dict[str, int], pool_times: dict[str, tuple[int, int]]) -> bool:

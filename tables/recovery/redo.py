@@ -18,7 +18,7 @@ from stocktide.tables.derived_rows import StoredRow
 from stocktide.tables.ledger.client import LedgerLimits
 from stocktide.tables.ledger.outcomes import Outcome
 from stocktide.tables.ledger.packed import index_entries
-from stocktide.tables.ledger.queue_places import place_in_queue
+from stocktide.tables.ledger.queue_places import hold_place, place_in_queue
 from stocktide.tables.ledger.raw_decision import decode_raw_decision, unpack_movement, unpack_order
 from stocktide.tables.ledger.records import AWAITING_APPROVAL, Moved, MovementRecord, OrderRecord, SkuRecord
 from stocktide.tables.views import PARKED
@@ -155,8 +155,8 @@ class Writes:
         names = _encode((list(kept), expiries, gone, indexed, dropped, patches, self._moves, self.at))
         return names, *kept.values(), *(entry[0] for entry in expiring.values())
 
-    def _add_sku(self, sku: str, packed: bytes, due: int | None, has_pools: bool, is_filling: bool) -> None:
-        self._index("fills", sku, 0 if is_filling else None)
+    def _add_sku(self, sku: str, packed: bytes, due: int | None, has_pools: bool, has_left_over: bool) -> None:
+        self._index("fills", sku, 0 if has_left_over else None)
         self._put(f"sku:{sku}", packed, None)
         self._index("dwells", sku, due)
         self._index("pools", sku, 0 if has_pools else None)
@@ -208,7 +208,7 @@ class Writes:
             self._values[name] = None
             return
         for line in order.lines:
-            self._index(f"held:{line.sku}", order_id, order.placed_at if line.reserved else None)
+            self._index(f"held:{line.sku}", order_id, hold_place(order) if line.reserved else None)
             place = place_in_queue(order, line)
             if place is not None or order.queued:
                 self._index(f"queue:{line.sku}\n{order.channel}", order_id, place)

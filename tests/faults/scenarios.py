@@ -384,6 +384,8 @@ _POLICIES: tuple[dict[str, Any], ...] = (
     {"purposes": ["double-11"]},
     {"purposes": ["double-11", FLASH], "pool_only": True},
 )
+# Holds of this channel may move. Those of the others stay where they are, so that it is known what is held where.
+_REROUTING_CHANNEL = CHANNELS[-1]
 
 
 def policy_change(seed: int, number: int) -> ScenarioStep:
@@ -393,7 +395,10 @@ def policy_change(seed: int, number: int) -> ScenarioStep:
     sku = None if rng.random() < 0.15 else _sku(rng)
     if rng.random() < 0.3:
         return ScenarioStep("policy.delete", {"channel": channel, "sku": sku}, "http")
-    return ScenarioStep("policy.put", {"channel": channel, "sku": sku, "policy": rng.choice(_POLICIES)}, "http")
+    policy = rng.choice(_POLICIES)
+    if channel == _REROUTING_CHANNEL:
+        policy = policy | {"reroute": True}
+    return ScenarioStep("policy.put", {"channel": channel, "sku": sku, "policy": policy}, "http")
 
 
 def malformed_input(seed: int, number: int) -> ScenarioStep:

@@ -11,7 +11,15 @@ from typing import assert_never
 
 from stocktide.tables.ledger import commands
 from stocktide.tables.ledger.outcomes import REFUSALS, REFUSALS_OF_LINES, Outcome
-from tests.ledger import model_approvals, model_changes, model_expected, model_orders, model_policy, model_state
+from tests.ledger import (
+    model_approvals,
+    model_changes,
+    model_expected,
+    model_orders,
+    model_policy,
+    model_reroute,
+    model_state,
+)
 from tests.ledger.model_counts import finish_counts, take_part
 from tests.ledger.model_movements import move, return_refusal, ship, take_back
 from tests.ledger.model_policy import OfferState, current_offer
@@ -283,12 +291,13 @@ def _policy(state: model_state.ModelState, command: commands.SetPolicy | command
 
 
 def _reevaluate(state: model_state.ModelState, name: str, channel: str, before: OfferState, fills: bool) -> None:
-    """A new policy of a channel changes only the SKUs whose offer to it moves, or whose waiting orders can be filled;
-    dwells of other channels end with it."""
+    """A new policy of a channel changes only the SKUs whose offer to it moves, whose waiting orders can be filled, or
+    whose held units may move; dwells of other channels end with it."""
     sku = state.skus[name]
     sides = dict(sku.sides)
     model_policy.evaluate(state, sku, waived=channel, channels=(channel,))
-    if current_offer(state, channel, sku) != before or (fills and next_line(state, name) is not None):
+    follows = fills and (next_line(state, name) is not None or model_reroute.is_due(state, name))
+    if current_offer(state, channel, sku) != before or follows:
         sku.sides = sides  # orders are filled before the channel reopens
         evaluate(state, name, waived=channel, fills=fills)
 

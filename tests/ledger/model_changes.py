@@ -10,7 +10,7 @@ from stocktide.tables.ledger.outcomes import Outcome
 from tests.ledger.model_lines import decide_line
 from tests.ledger.model_orders import end_dwells, hold, open_state
 from tests.ledger.model_pools import pool_warehouse, put_back
-from tests.ledger.model_queue import evaluate, fill, next_line
+from tests.ledger.model_queue import evaluate, go_on
 from tests.ledger.model_state import ModelLine, ModelOrder, ModelSku, ModelState
 
 
@@ -65,9 +65,7 @@ def change(state: ModelState, order: ModelOrder, command: Change) -> tuple[Outco
         line.quantity = (0 if line.reason else line.quantity) + units
         line.reason = None
     for name, _ in command.remove:
-        if next_line(state, name) is not None:
-            fill(state, name)
-            evaluate(state, name)
+        go_on(state, name)
     finish_change(order)
     return Outcome.CHANGED, False
 

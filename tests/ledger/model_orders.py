@@ -8,7 +8,7 @@ from stocktide.tables.ledger.commands import Cancel, Extend, Pay, Place
 from stocktide.tables.ledger.outcomes import Outcome
 from tests.ledger.model_lines import DecidedLine, decide_line, decide_sold
 from tests.ledger.model_pools import give_back, settle_pools
-from tests.ledger.model_queue import evaluate, fill, next_line
+from tests.ledger.model_queue import evaluate, go_on
 from tests.ledger.model_state import HOLD_MS_MAX, UNPLACED, ModelLine, ModelOrder, ModelState
 
 FINAL = {"cancelled", "expired", "rejected"}
@@ -56,9 +56,8 @@ def decide(state: ModelState, command: Place, order: ModelOrder) -> Outcome:
     elif old is not None:
         finish(state, old, "cancelled")
         for line in old.lines:
-            if line.sku in state.skus and next_line(state, line.sku) is not None:
-                fill(state, line.sku)
-                evaluate(state, line.sku)
+            if line.sku in state.skus:
+                go_on(state, line.sku)
     order.outcome = outcome
     return outcome
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from tests.ledger import model_policy
+from tests.ledger import model_policy, model_reroute
 from tests.ledger.model_policy import EffectivePolicy, available, effective_policy, sources
 from tests.ledger.model_state import ModelLine, ModelOrder, ModelSku, ModelState
 
@@ -25,13 +25,22 @@ class WaitingLine(NamedTuple):
 def evaluate(
     state: ModelState, name: str, waived: str | None = None, channels: Iterable[str] | None = None, fills: bool = True
 ) -> None:
-    """Follow a change of a SKU: a rise or another policy fills waiting orders, then channels change sides."""
+    """Follow a change of a SKU: a rise, another policy or a warehouse that fell below zero moves held units; the first
+    two, and a move, fill waiting orders; then channels change sides."""
     sku = state.skus[name]
-    has_risen = sku.has_risen()
-    if fills and (has_risen or waived is not None):
+    is_rise = sku.has_risen() or waived is not None
+    has_moved = fills and (is_rise or sku.has_fallen_short()) and model_reroute.reroute(state, name)
+    if fills and (is_rise or has_moved):
         fill(state, name)
     sku.note_free()
     model_policy.evaluate(state, sku, waived, channels)
+
+
+def go_on(state: ModelState, name: str) -> None:
+    """Follow changes that waited until added units were held."""
+    if model_reroute.reroute(state, name) or next_line(state, name) is not None:
+        fill(state, name)
+        evaluate(state, name)
 
 
 def fill(state: ModelState, name: str) -> None:

@@ -168,6 +168,10 @@ class ModelSku:
         at_one = any(self.free(name) > self.free_before.get(name, 0) for name in self.warehouses)
         return at_one or self.available() > self.available_before
 
+    def has_fallen_short(self) -> bool:
+        """Whether the last change lowered a warehouse that is below zero."""
+        return any(self.free(name) < min(0, self.free_before.get(name, 0)) for name in self.warehouses)
+
     def note_free(self) -> None:
         """End a change."""
         self.free_before = {name: self.free(name) for name in self.warehouses}

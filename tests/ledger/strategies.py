@@ -94,6 +94,7 @@ POLICY_FIELDS: dict[str, Sequence[Any]] = {
     "warehouses": (("SH1",), ("BJ1", "SH1"), ("GZ1", "BJ1")),
     "purposes": (("vip",), ("sale", "vip"), ("sale",), ()),
     "pool_only": (False, True),
+    "reroute": (True, True, False),
 }
 # A few whole policies to vary: single fields seldom switch a channel's mode.
 POLICIES: tuple[dict[str, Any], ...] = (
@@ -331,6 +332,7 @@ class _RunBuilder:
             return DraftCommand(kind, {"channel": channel, "sku": sku})
         names = self.draw(st.lists(st.sampled_from(sorted(POLICY_FIELDS)), max_size=3, unique=True))
         policy = self.one(POLICIES) | {name: self.one(POLICY_FIELDS[name]) for name in names}
+        policy["reroute"] = self.one(POLICY_FIELDS["reroute"])  # holds move only where a warehouse falls below zero
         if channel == "*":
             policy = {"preorder_cap": self.number(0, 15)}
         return DraftCommand(kind, {"channel": channel, "sku": sku, "policy": policy})

@@ -69,6 +69,7 @@ ALERTS = {
     "preorders_unbacked",
     "approval_waiting",
     "approval_expired",
+    "rerouted",
 }
 
 # Walks of one SKU's stock around its thresholds: a second or two.

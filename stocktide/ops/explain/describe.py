@@ -138,6 +138,17 @@ def _filled(change: SkuChange) -> str:
     return f"{filled} given to orders that waited ({', '.join(parts)}){paid}" if filled else "no order waits any more"
 
 
+def _rerouted(change: SkuChange) -> str:
+    """Held units left some warehouses, below zero until then, for others."""
+    held = {name: units for name, units in change.deltas.items() if split_counter(name)[0] in ("locked", "committed")}
+    moved = sum(units for units in held.values() if units > 0)
+    ends = [
+        " and ".join(sorted({split_counter(name)[1] for name, units in held.items() if sign * units > 0}))
+        for sign in (-1, 1)
+    ]
+    return f"{moved} held moved from {ends[0]} to {ends[1]}" if moved else "no held units are to be moved any more"
+
+
 def _paid(change: SkuChange) -> str:
     if _units(change, "locked", -1):
         return f"{_order(change)} paid: {_units(change, 'committed')} to be shipped"
@@ -315,5 +326,6 @@ _DESCRIBERS: Mapping[str, Callable[[SkuChange], str]] = {
     "sweep": _swept,
     "dwell": lambda _: "a channel's waiting time is over",
     "fill": _filled,
+    "reroute": _rerouted,
     REPAIR: _repaired,
 }

@@ -76,8 +76,8 @@ local function exchange(order, command)
   order_more(order, wanted)
   additions.hold(order, wanted, planned, cause)
   batch.fills_wait = false
-  modes.fill_after(shared)
-  modes.fill_after(others)
+  modes.go_on_with_lines(shared)
+  modes.go_on_with_lines(others)
 end
 
 local function run(order, command)

@@ -1,13 +1,15 @@
 -- Give free units to the orders that wait for them (rules 15, 16, 49): short units first, from all that is on the
 -- shelf; then preorders, from the units above the safety threshold of their channel. Nothing comes from pools, and
 -- channels that sell from pools alone get nothing. Before any channel is evaluated.
--- A batch fills a bounded number of orders. What is left is kept from all channels as the SKU's `filling` (units), and
--- the SKU is in the sorted set `fills` until a later step has gone on with it.
+-- A batch fills a bounded number of orders, and none while held units of the SKU are still to be moved. What is left is
+-- kept from all channels as the SKU's `filling` (units) until later steps have gone on with it (left_over.lua).
 
 local alerts = require('alerts')
 local batch = require('batch')
 local draw = require('draw')
+local left_over = require('left_over')
 local offer = require('offer')
+local order_budget = require('order_budget')
 local orders = require('orders')
 local queue = require('queue')
 local registry = require('registry')
@@ -18,16 +20,8 @@ local fill = {}
 
 -- Entries of the queues that are read at a time, over all channels: most rises fill few orders.
 local ENTRIES, ENTRIES_PER_CHANNEL_MAX = 256, 16
-local FILL_BYTES_MAX = 131072 -- 128 KiB of records of orders per batch, or one order: some ms
 -- Finding the next order costs as much as filling another one for each so many pairs of a channel and a warehouse.
 local PAIRS_PER_ORDER, PAIRS_PER_CHANNEL = 256, 16
--- A record that has grown to this size takes no more warehouses: it must fit into a row (order_event_dispatch.lua).
-local ORDER_BYTES_MAX = 1572864
-
-local spent, spent_bytes = 0, 0
-local noted = {} -- SKU -> whether it is in `fills`
-
-local function has_room() return spent < batch.limits.fill_orders_max and spent_bytes < FILL_BYTES_MAX end
 
 -- The units that a line of a channel may take now.
 local function units_for(sku, policy, is_short)
@@ -85,7 +79,7 @@ end
 -- Draw units for a line.
 local function give(sku, order, line, policy, units)
   local field = line.short and 'short' or 'preordered'
-  local room = ORDER_BYTES_MAX - #(order.packed or '')
+  local room = order_budget.ORDER_BYTES_MAX - #(order.packed or '')
   local draws, given = draw.up_to(sku, policy, math.min(units, line[field]), line, room), 0
   if #draws == 0 then
     alerts.add('fill_too_large', sku, {order_id = order.id, channel = order.record.channel})
@@ -131,11 +125,12 @@ function fill.run(sku)
   local channels, has_begun, left = waiting_channels(sku), false, 0
   local cost = 1 + math.floor(#channels * (sku.places.count + PAIRS_PER_CHANNEL) / PAIRS_PER_ORDER)
   local channel, units = next_channel(sku, channels)
-  while channel and has_room() do
+  local must_wait = sku_record.is_rerouting(sku)
+  while channel and not must_wait and order_budget.has_room() do
     local id = channel.page[channel.at][2]
     local order = orders.get(id)
     local line = line_of(order, sku.name)
-    spent, spent_bytes = spent + cost, spent_bytes + #(order and order.packed or '')
+    order_budget.spend(order, cost)
     if line then
       if not has_begun then skus.begin(sku) end
       has_begun = true
@@ -149,29 +144,8 @@ function fill.run(sku)
   end
   if channel then left = units_left(sku, channels) end
   sku_record.set_filling(sku, left)
-  if sku.filling ~= was then noted[sku.name] = sku.filling or false end
+  if sku.filling ~= was then left_over.note(sku) end
   return has_begun
-end
-
--- The first SKU whose fill an earlier batch did not finish; false if it is not to be filled any more; nil: no SKU is
--- left over.
-function fill.left_over()
-  local sku_name = redis.call('ZRANGE', KEYS[1] .. 'fills', 0, 0)[1]
-  if not sku_name then return nil end
-  local sku = skus.get(sku_name)
-  if sku and sku.filling then return sku end
-  noted[sku_name] = false
-  return false
-end
-
-batch.writers[#batch.writers + 1] = function()
-  local lists = {add = {}, drop = {}}
-  for sku_name, filling in pairs(noted) do
-    local list = filling and lists.add or lists.drop
-    if filling then list[#list + 1] = 0 end
-    list[#list + 1] = sku_name
-  end
-  require('indexes').write('fills', lists)
 end
 
 return fill

@@ -142,6 +142,7 @@ end
 local function evaluate(sku, waived)
   if sku.places.count == 0 then return end
   local evaluated, available, offered
+  local must_wait = sku_record.is_rerouting(sku) -- no channel returns before held units have moved
   for _, channel in ipairs(registry.names) do
     local policy = registry.policy_of(sku, channel)
     if policy ~= evaluated then
@@ -156,7 +157,7 @@ local function evaluate(sku, waived)
         alerts.add('low_stock', sku, {channel = channel, quantity = available})
       end
     elseif offer.comes_back(policy, available, offered) then
-      return_to_stock(sku, channel, policy, side, waived and waived[channel])
+      if not must_wait then return_to_stock(sku, channel, policy, side, waived and waived[channel]) end
     elseif side[3] ~= 0 then
       note_side(sku, channel)
       side[3] = 0
@@ -168,8 +169,10 @@ local function evaluate(sku, waived)
 end
 
 -- Rule 47: alert for each counter of physical units that is negative and fell. A shortfall is a warehouse below zero
--- that fell further.
+-- that fell further. -> whether there is one
 local PHYSICAL = {[WAREHOUSE.on_hand] = 'on_hand_negative', [WAREHOUSE.damaged] = 'damaged_negative'}
+
+local NONE = {}
 
 local function report_negative(sku)
   local numbers, reported = sku.numbers, nil
@@ -188,11 +191,11 @@ local function report_negative(sku)
       end
     end
   end
-  if not reported then return end
-  for at in pairs(reported) do
+  for at in pairs(reported or NONE) do
     local warehouse = sku.places.names[(at - WAREHOUSE.first) / WAREHOUSE.size + 1]
     alerts.add('shortfall', sku, {warehouse = warehouse, quantity = -free_at(sku.numbers, at)})
   end
+  return reported ~= nil
 end
 
 -- Whether the last change raised what is available, over all warehouses or at one.
@@ -211,7 +214,7 @@ local function has_risen(sku)
   return false
 end
 
--- End a change: version, the entry in the log of effects, alerts.
+-- End a change: version, the entry in the log of effects, alerts. -> whether a warehouse fell below zero
 local function close(sku, cause)
   local numbers, from = sku.numbers, sku.logged_from
   numbers[SKU.version], numbers[SKU.at] = numbers[SKU.version] + 1, batch.now
@@ -221,52 +224,66 @@ local function close(sku, cause)
   end
   log[from + 1], log[from + 2], log[from + 3] = sku.place, numbers[SKU.version], cause[4]
   log[from + 4] = (log.size - from - 4) / 2
-  report_negative(sku)
+  return report_negative(sku)
 end
 
--- Give free units to the orders that wait for them, as a change that follows the last one of the SKU.
--- -> whether there was anything to give
-local function fill_queue(sku)
+-- What follows from the last change of the SKU, each as a change of its own: held units move away from warehouses below
+-- zero, then waiting orders are filled. -> whether there was anything
+local function follow(sku, reroutes, fills)
   local sum_was, promised_was, from = sku.sum_was, sku.promised_was, sku.logged_from
-  local has_filled = require('fill').run(sku)
+  local has_moved = reroutes and require('reroute').run(sku)
+  if has_moved then close(sku, {'reroute', '', sku.name, nil}) end
+  local has_filled = sku.queued and (fills or has_moved) and require('fill').run(sku)
   if has_filled then close(sku, {'fill', '', sku.name, nil}) end
   sku.sum_was, sku.promised_was, sku.logged_from = sum_was, promised_was, from
-  return has_filled
+  return has_moved or has_filled
 end
 
--- End one change with what follows from it: a rise, or another policy, fills waiting orders; then the modes. `cause`:
--- {kind, id, subject} and, from here, its number; the subject is an order's table, or a name.
+-- A rise, another policy or a warehouse that fell below zero moves held units; the first two fill waiting orders.
+local function follow_change(sku, has_fallen, waived)
+  local is_other_policy = waived ~= nil and next(waived) ~= nil
+  local fills = is_other_policy or ((sku.queued or sku.rerouting) and has_risen(sku))
+  local reroutes = (has_fallen or is_other_policy or (sku.rerouting and fills))
+    and require('reroute').note(sku, has_fallen or is_other_policy)
+  if reroutes or (sku.queued and fills) then follow(sku, reroutes, fills) end
+end
+
+-- End one change with what follows from it; then the modes. `cause`: {kind, id, subject} and, from here, its number;
+-- the subject is an order's table, or a name.
 local function finish(sku, cause, waived)
-  close(sku, cause)
-  if sku.queued and not batch.fills_wait and (has_risen(sku) or waived and next(waived)) then fill_queue(sku) end
+  local has_fallen = close(sku, cause)
+  if (sku.queued or sku.rerouting or has_fallen or waived) and not batch.fills_wait then
+    follow_change(sku, has_fallen, waived)
+  end
   if may_move(sku, waived) then evaluate(sku, waived) end
 end
 
--- Fill without a change before it.
-local function refill(sku)
-  local filling = sku.filling
+-- Move and fill without a change before it.
+local function go_on(sku, fills)
+  local filling, was_rerouting = sku.filling, sku_record.is_rerouting(sku)
   sku.sum_was, sku.promised_was, sku.logged_from = sku.sum, sku.promised, log.size
   skus.mark_dirty(sku)
-  if not fill_queue(sku) then
-    if filling == sku.filling then return end
+  if not follow(sku, sku.rerouting, fills) then
+    if filling == sku.filling and was_rerouting == sku_record.is_rerouting(sku) then return end
     skus.begin(sku)
-    close(sku, {'fill', '', sku.name, nil})
+    close(sku, {was_rerouting and 'reroute' or 'fill', '', sku.name, nil})
   end
   evaluate(sku)
 end
 
--- Go on with a fill that an earlier batch did not finish. -> whether there was one
-local function go_on_filling()
-  local sku = require('fill').left_over()
-  if sku then refill(sku) end
+-- Go on with what an earlier batch did not finish. -> whether there was anything
+local function go_on_with_left_over()
+  local sku = require('left_over').next()
+  if sku then go_on(sku, sku.filling ~= nil) end
   return sku ~= nil
 end
 
--- Run the fills that waited (batch.fills_wait) for the SKUs of `lines`.
-local function fill_after(lines)
+-- Run what waited (batch.fills_wait) for the SKUs of `lines`.
+local function go_on_with_lines(lines)
   for _, line in ipairs(lines) do
     local sku = skus.get(line.sku)
-    if sku and require('fill').is_due(sku) then refill(sku) end
+    local fills = sku and require('fill').is_due(sku)
+    if sku and (fills or sku.rerouting) then go_on(sku, fills) end
   end
 end
 
@@ -286,6 +303,7 @@ local function dwell_over(sku)
 end
 
 return {
-  dwells_due = dwells_due, note_dwells = note_dwells, finish = finish, go_on_filling = go_on_filling,
-  fill_after = fill_after, touch = touch, dwell_over = dwell_over,
+  dwells_due = dwells_due, note_dwells = note_dwells, finish = finish,
+  go_on_with_left_over = go_on_with_left_over, go_on_with_lines = go_on_with_lines, touch = touch,
+  dwell_over = dwell_over,
 }

@@ -5,6 +5,8 @@ local batch = require('batch')
 local order_record = require('order_record')
 
 local known, included, changed, restated = {}, {}, {}, {}
+-- The places of VIP orders in `held:<sku>` lie below those of others. A double holds all of them exactly.
+local VIP_OFFSET = 2 ^ 51
 local PLACED_FOR_MAX_MS = 604800000 -- 7 days: the limit of a hold with its extensions
 
 local function open(id, packed)
@@ -48,6 +50,12 @@ local function is_requested(order) return order and order.record.state ~= 'parke
 -- Whether events of the order can be applied; until then they wait.
 local function is_placed(order)
   return order and order.record.state ~= 'parked' and order.record.state ~= 'awaiting_approval'
+end
+
+-- The place of an order among those that hold units of a SKU (includes/held.lua).
+local function hold_place(record)
+  local at = record.placed_at or 0
+  return record.priority == 'vip' and at - VIP_OFFSET or at
 end
 
 local function open_units(line) return (line.reserved or 0) + (line.preordered or 0) + (line.short or 0) end
@@ -146,5 +154,5 @@ return {
   finish = finish, PLACED_FOR_MAX_MS = PLACED_FOR_MAX_MS, event_of = event_of, record_event = record_event,
   mark_changed = mark_changed, is_placed = is_placed, add_to = add_to, put_units = put_units,
   advance_sequence = advance_sequence, held_at = held_at, open_units = open_units, open_state = open_state,
-  line_of = line_of, is_requested = is_requested,
+  line_of = line_of, is_requested = is_requested, hold_place = hold_place,
 }

@@ -13,9 +13,12 @@ local SWEEP_BYTES_MAX = 1048576 -- 1 MiB of records per step: some 10 ms
 local SKU_POLICIES_BYTES_MAX = 262144 -- 256 KiB: the SKU's row must fit into a record of 4 MiB
 
 -- Whether the offer of this SKU to a channel that is new or has a new policy differs from before, or waiting orders can
--- be filled now.
+-- be filled now, or held units be moved.
 local function offer_moved(sku)
-  if sku.queued and next(registry.waived) and require('fill').is_due(sku) then return true end
+  if next(registry.waived) then
+    if sku.queued and require('fill').is_due(sku) then return true end
+    if require('reroute').is_due(sku) then return true end
+  end
   for _, channel in ipairs(registry.names) do
     local before = registry.before[channel]
     if registry.fresh[channel] then return true end

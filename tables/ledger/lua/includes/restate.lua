@@ -28,6 +28,7 @@ local function restate_order(id)
     order.restated = true
     for _, line in ipairs(order.record.lines) do
       if line.preordered or line.short then require('queue').note(order, line) end -- an older release kept no queue
+      if line.reserved and order.record.priority == 'vip' then require('held').restate(order, line.sku) end
     end
     orders.restated[#orders.restated + 1] = order
   end

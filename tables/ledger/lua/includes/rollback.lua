@@ -8,8 +8,8 @@ local skus = require('skus')
 local pack = cmsgpack.pack
 
 local RESTORED = {
-  'numbers', 'places', 'totals', 'sum', 'queued', 'promised', 'filling', 'width', 'counters', 'modes', 'policies',
-  'pool_times',
+  'numbers', 'places', 'totals', 'sum', 'queued', 'promised', 'filling', 'rerouting', 'width', 'counters', 'modes',
+  'policies', 'pool_times',
 }
 
 local function copy(record) return cmsgpack.unpack(pack(record)) end

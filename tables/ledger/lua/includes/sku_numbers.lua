@@ -107,8 +107,8 @@ local function sums_of(numbers, count)
   return sums
 end
 
--- Of a SKU in many warehouses: the first with the most free units. -> the index of its first number
-local function best(numbers, count)
+-- The free units of each warehouse, in their order. What is packed stays packed.
+local function free_units(numbers, count)
   local free = {}
   if numbers.packed then
     free = {struct.unpack(integers_format(numbers.width, numbers.count), numbers.packed, numbers.free)}
@@ -121,6 +121,12 @@ local function best(numbers, count)
     local place = (at - FIRST) / SIZE + 1
     free[place] = free[place] - units
   end
+  return free
+end
+
+-- Of a SKU in many warehouses: the first with the most free units. -> the index of its first number
+local function best(numbers, count)
+  local free = free_units(numbers, count)
   local most = math.max(unpack(free, 1, count))
   for place = 1, count do
     if free[place] == most then return FIRST + SIZE * (place - 1) end
@@ -218,5 +224,6 @@ end
 
 return {
   NARROW = NARROW, WIDE = WIDE, limit = limit, fits = fits, unheld_at = unheld_at, free_at = free_at, read = read,
-  open_all = open_all, sums_of = sums_of, best = best, append = append, pack = pack, changes = changes,
+  open_all = open_all, sums_of = sums_of, free_units = free_units, best = best, append = append, pack = pack,
+  changes = changes,
 }

@@ -3,7 +3,7 @@
 --   numbers     as a string (sku_numbers.lua)
 --   warehouses  their names, joined by '\n'
 --   named       0 or a map: `counters` without a place in `numbers`, `modes` (channel -> {state, left_at, due}),
---               `policies`, `filling`, `pool_times` (pools.lua)
+--               `policies`, `filling`, `rerouting` (reroute.lua), `pool_times` (pools.lua)
 --   marks       '' or a packed map: `counted`, `floors`, `history`, `repaired`; read only by movements
 -- Format 1 is a map of tables/ledger/records.py, SkuRecord. Both are read; format 2 is written.
 --
@@ -78,6 +78,17 @@ function sku_record.set_filling(sku, units)
   sku.promised = promised ~= 0 and promised or nil
   sku.must_be_whole, sku.named_changed = true, true
 end
+
+-- Keep how far the SKU's held units were moved; nil: nothing is to be moved.
+function sku_record.set_rerouting(sku, at)
+  sku.rerouting, sku.must_be_whole, sku.named_changed = at, true, true
+end
+
+-- Whether a later step goes on with moving held units.
+function sku_record.is_rerouting(sku) return sku.rerouting ~= nil and sku.rerouting[4] > 0 end
+
+-- Whether a later step goes on with the SKU: then it is in the index `fills`.
+function sku_record.has_left_over(sku) return sku.filling ~= nil or sku_record.is_rerouting(sku) end
 
 function sku_record.new(name)
   -- The interval of `available` is empty: the next change evaluates every channel.
@@ -179,6 +190,7 @@ local function from_names(name, record)
     counted = not_empty(record.counted), floors = not_empty(record.floors), history = record.history,
     repaired = record.repaired,
   }
+  sku.rerouting = not_empty(record.rerouting)
   sku.filling = record.filling and record.filling ~= 0 and record.filling or nil
   sku_record.add_up(sku)
   return sku
@@ -212,8 +224,8 @@ function sku_record.read(name, packed)
     name = name, numbers = numbers, places = its_places, width = width, packed_marks = marks, totals = totals,
     stored = totals and packed, sum = sum, counters = has_named and named.counters or nil,
     modes = has_named and named.modes or nil, policies = has_named and named.policies or nil,
-    pool_times = has_named and named.pool_times or nil, dirty = false,
-    place = nil, logged_from = nil, sum_was = nil, packed = nil, marks = nil,
+    pool_times = has_named and named.pool_times or nil, rerouting = has_named and named.rerouting or nil,
+    dirty = false, place = nil, logged_from = nil, sum_was = nil, packed = nil, marks = nil,
   }
   if sku.counters then
     sku.filling = named.filling
@@ -230,12 +242,12 @@ end
 
 function sku_record.pack(sku)
   local named, marks = MSGPACK.ZERO, sku.packed_marks
-  if sku.counters or sku.modes or sku.policies or sku.pool_times then
+  if sku.counters or sku.modes or sku.policies or sku.pool_times or sku.rerouting then
     sku.counters, sku.modes, sku.policies = not_empty(sku.counters), not_empty(sku.modes), not_empty(sku.policies)
-    if sku.counters or sku.modes or sku.policies or sku.pool_times then
+    if sku.counters or sku.modes or sku.policies or sku.pool_times or sku.rerouting then
       named = cmsgpack.pack({
         counters = sku.counters, modes = sku.modes, policies = sku.policies, filling = sku.filling,
-        pool_times = sku.pool_times,
+        rerouting = sku.rerouting, pool_times = sku.pool_times,
       })
     end
   end

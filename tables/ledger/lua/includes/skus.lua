@@ -137,6 +137,9 @@ end
 
 local KIND_NAMES = {'on_hand@', 'committed@', 'locked@', 'damaged@'} -- in the order of WAREHOUSE
 
+-- The name of the warehouse whose first number is `numbers[at]`.
+local function name_at(sku, at) return sku.places.names[(at - WAREHOUSE.first) / WAREHOUSE.size + 1] end
+
 -- The name of a counter of the log.
 local function counter_name(sku, counter)
   if type(counter) == 'string' then return counter end
@@ -147,5 +150,6 @@ return {
   known = known, changed = changed, log = log, causes = causes, open = open, new = new, get = get,
   get_or_new = get_or_new, has_room_for = has_room_for, ensure_warehouse = ensure_warehouse, free_of = free_of,
   mark_dirty = mark_dirty, begin = begin, log_delta = log_delta, change_at = change_at, change = change,
-  change_named = change_named, count_of = count_of, counter_name = counter_name, KIND_NAMES = KIND_NAMES,
+  change_named = change_named, count_of = count_of, counter_name = counter_name, name_at = name_at,
+  KIND_NAMES = KIND_NAMES,
 }

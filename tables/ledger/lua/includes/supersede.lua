@@ -36,7 +36,7 @@ local function decide(order, command)
   if order.record.state == 'rejected' then
     rollback.restore(saved)
   else
-    modes.fill_after(old.record.lines)
+    modes.go_on_with_lines(old.record.lines)
     orders.include(old)
     waiting.settle(old)
   end

@@ -39,9 +39,9 @@ local function index_order(order)
     if holds and not was then
       local list = held[line.sku]
       if list then
-        list[#list + 1], list[#list + 2] = record.placed_at, order.id
+        list[#list + 1], list[#list + 2] = orders.hold_place(record), order.id
       else
-        held[line.sku] = {record.placed_at, order.id}
+        held[line.sku] = {orders.hold_place(record), order.id}
       end
     elseif was and not holds then
       local list = unheld[line.sku] or {}
