@@ -198,7 +198,7 @@ class LoadGenerator:
         elif await self._pay(client, scenario):
             if scenario.change == "give_back":
                 line = {"sku": scenario.placed["lines"][0]["sku"], "quantity": 1}
-                await self._send(client, "order.cancelled", scenario, "changes.cancelled_in_part", lines=[line])
+                await self._send(client, "order.cancelled", scenario, "changes.orders_cancelled_in_part", lines=[line])
             if scenario.ship_ms is not None:
                 await self._ship(scenario, placement.order)
 
@@ -207,7 +207,7 @@ class LoadGenerator:
         if scenario.change == "sold":
             return True
         if scenario.change == "pay_late":
-            return await self._send(client, "order.paid", scenario, "changes.paid_late", if_expired="take_again")
+            return await self._send(client, "order.paid", scenario, "changes.orders_paid_late", if_expired="take_again")
         return await self._send(client, "order.paid", scenario)
 
     async def _place(self, scenario: Scenario, client: OrderClient, due: float) -> Placement:
@@ -244,10 +244,10 @@ class LoadGenerator:
     def _count_changes(self, scenario: Scenario, order: OrderView | None) -> None:
         """Count what is special about an accepted order."""
         totals, lines = self._meter.totals, order.lines if order is not None else ()
-        totals["changes.sold_already"] += scenario.change == "sold"
-        totals["changes.sold_beyond_the_shelf"] += any(line.short for line in lines)
-        totals["changes.preordered"] += any(line.preordered for line in lines)
-        totals["changes.for_the_pool"] += scenario.change == "pool"
+        totals["changes.orders_sold_already"] += scenario.change == "sold"
+        totals["changes.orders_sold_beyond_the_shelf"] += any(line.short for line in lines)
+        totals["changes.orders_preordered"] += any(line.preordered for line in lines)
+        totals["changes.orders_for_the_pool"] += scenario.change == "pool"
 
     async def _repeat(self, scenario: Scenario, client: OrderClient) -> None:
         self._meter.totals["repeats"] += 1

@@ -120,7 +120,7 @@ class RunMonitor:
         elif order.order_id in self._waiting:
             self._waiting.discard(order.order_id)
             if order.state in ("reserved", "paid", "shipped"):
-                self.totals["changes.filled_later"] += 1
+                self.totals["changes.orders_filled_later"] += 1
 
     def _on_update(self, record: ChannelUpdatePublished) -> None:
         update = record.update
