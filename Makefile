@@ -45,7 +45,7 @@ lint: setup ## check format and lint
 	@$(BIN)/ruff format --check . && $(BIN)/ruff check . && $(BIN)/python -m tests.lua_lint
 
 types: setup ## check types
-	@$(BIN)/mypy
+	@$(BIN)/mypy && $(BIN)/mypy examples/double-eleven
 
 test: setup ## run the tests, one after the other
 	@$(BIN)/pytest

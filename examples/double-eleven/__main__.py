@@ -23,12 +23,12 @@ from stocktide.up.run_file import ReadyFile
 
 
 class Example:
-    """The example on one system; `differences` are known at its end."""
+    """The example on one system. `differences`: None until it has ended."""
 
     def __init__(self, settings: Settings, keep: bool = False) -> None:
         self._settings = settings
         self._keep = keep
-        self.differences = 0
+        self.differences: int | None = None
 
     async def when_ready(self, ready: ReadyFile) -> None:
         """Play it on the system that has just started."""
@@ -41,9 +41,8 @@ class Example:
         async with StocktideClient(api) as client:
             day = Day(client, settings.kafka, settings.app_id, click.echo)
             await day.play()
-        self.differences = day.differences
         click.echo(f"\nThe account of {HOT_SKU}, as `stocktide explain {HOT_SKU}` prints it:\n")
-        self.differences += await explain(settings, ExplainOptions(HOT_SKU))
+        self.differences = day.differences + await explain(settings, ExplainOptions(HOT_SKU))
         click.echo(f"\n{self.differences or 'no'} differences from the numbers of the README")
 
 
@@ -65,7 +64,7 @@ def main(keep: bool, port: int | None, api: str | None) -> None:
         raise click.ClickException(str(error)) from error
     except StocktideError as error:
         raise click.ClickException(f"the example cannot go on: {error}") from error
-    sys.exit(1 if example.differences else 0)
+    sys.exit(0 if example.differences == 0 else 1)
 
 
 if __name__ == "__main__":
