@@ -7,12 +7,16 @@ import random
 import msgspec
 import pytest
 
+from stocktide.loadtest.client.contract import LineView, OrderView
+from stocktide.loadtest.client.topics import TopicRecord
 from stocktide.loadtest.measure.meter import HIGHEST_US, LoadMeter, Measurements
 from stocktide.loadtest.measure.processes import busy_machine_notes
 from stocktide.loadtest.measure.results import Latencies, ProcessUsage, ResourceSample
+from stocktide.loadtest.oracle.history import HistoryClock
 from stocktide.loadtest.oracle.judge import judge
 from stocktide.loadtest.oracle.verdict import CheckerResult, Verdict, Violation
 from stocktide.loadtest.run.conclusion import conclude
+from stocktide.loadtest.run.monitor import RunMonitor
 from stocktide.loadtest.run.options import FlashSaleError, FlashSaleOptions
 from stocktide.loadtest.run.warehouse import hot_policies
 from stocktide.loadtest.workload.scenarios import MARKETPLACE
@@ -182,3 +186,20 @@ def test_with_changes_two_channels_take_preorders_and_one_of_them_as_far_as_unit
     # The marketplace whose orders are sold already lets nobody wait by its policy.
     assert "c" in policies and policies["c"]["below_threshold"] == "suspend"
     assert list("abcde").index("c") == MARKETPLACE
+
+
+def test_an_order_that_waited_counts_as_filled_once_nothing_of_it_waits() -> None:
+    monitor = RunMonitor("m", (), lambda _: None, HistoryClock(), lambda _: None)
+
+    def publish(order_id: str, state: str, sequence: int, **line: int) -> int:
+        order = OrderView(f"m-{order_id}", "jd", state, (LineView("m-A", 3, **line),), sequence)  # type: ignore[arg-type]
+        monitor.handlers()["reservations"](TopicRecord(0, sequence, msgspec.json.encode(order)))
+        return monitor.totals["changes.orders_filled_later"]
+
+    assert publish("preorder", "paid", 1, preordered=3) == 0
+    assert publish("preorder", "paid", 2, preordered=1, reserved=2) == 0
+    assert publish("preorder", "paid", 3, reserved=3) == 1
+    assert publish("preorder", "shipped", 4, shipped=3) == 1
+    assert publish("sold", "paid", 1, short=3) == 1
+    assert publish("sold", "cancelled", 2, cancelled=3) == 1
+    assert publish("held", "reserved", 1, reserved=3) == 1
