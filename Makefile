@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo check check-all packages coverage format lint types test bench bench-size bench-compare soak lock clean
+.PHONY: help setup demo check check-all packages coverage format lint types test double-eleven bench bench-size bench-compare soak lock clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -22,6 +22,9 @@ $(STAMP): requirements.lock pyproject.toml
 
 demo: setup ## a small shop with a flash sale and a live board, on embedded servers
 	@$(BIN)/stocktide demo
+
+double-eleven: setup ## one day of a shop, checked against numbers that were worked out by hand
+	@$(BIN)/python examples/double-eleven
 
 check: setup ## format, lint, types, all tests: what CI runs
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m tests.check
@@ -42,7 +45,7 @@ lint: setup ## check format and lint
 	@$(BIN)/ruff format --check . && $(BIN)/ruff check . && $(BIN)/python -m tests.lua_lint
 
 types: setup ## check types
-	@$(BIN)/mypy
+	@$(BIN)/mypy && $(BIN)/mypy examples/double-eleven
 
 test: setup ## run the tests, one after the other
 	@$(BIN)/pytest

@@ -75,6 +75,7 @@ def check_sources() -> list[CheckStep]:
         source_step("lint", "ruff", "check", "--quiet", "."),
         source_step("lua", "tests.lua_lint"),
         source_step("types", "mypy"),
+        source_step("types of the example", "mypy", "examples/double-eleven"),
     ]
 
 

@@ -5,7 +5,7 @@ In: the fields of an event. Out: an `Event`.
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from stocktide.loadtest.client.contract import OrderView
@@ -50,4 +50,10 @@ def order_shipped(order_id: str, at: str, lines: list[Event]) -> Event:
 
 def utc_now() -> str:
     """The current time as `occurred_at` holds it."""
-    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return utc_in(0)
+
+
+def utc_in(seconds: float) -> str:
+    """The time so many seconds from now."""
+    at = datetime.now(UTC) + timedelta(seconds=seconds)
+    return at.isoformat(timespec="milliseconds").replace("+00:00", "Z")

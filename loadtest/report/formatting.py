@@ -11,6 +11,8 @@ from typing import Any
 
 from stocktide.loadtest.measure.results import RunVerdict
 
+# The names of counts that belong to preorders, pools, sold orders and changes of orders.
+CHANGES = "changes."
 # A name in a legend; the tables have the whole one.
 NAME_CHARACTERS_MAX = 40
 
@@ -81,6 +83,16 @@ def command_of(settings: Mapping[str, Any]) -> str:
     for name, value in settings.items():
         words += ["--" + name.replace("_", "-"), shlex.quote(value_text(value))]
     return " ".join(words)
+
+
+def changes_of(totals: Mapping[str, int]) -> dict[str, int]:
+    """The counts of preorders, pools, sold orders and changes of orders, by their names."""
+    return {name.removeprefix(CHANGES): count for name, count in totals.items() if name.startswith(CHANGES)}
+
+
+def sums_of(totals: Mapping[str, int]) -> dict[str, int]:
+    """All other counts."""
+    return {name: count for name, count in totals.items() if not name.startswith(CHANGES)}
 
 
 def requirement_of(checker: str) -> str:

@@ -19,6 +19,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from stocktide.loadtest.measure.results import LoadTestResults, SecondSummary
 from stocktide.loadtest.report import plots
 from stocktide.loadtest.report.formatting import (
+    changes_of,
     checks,
     clock,
     command_of,
@@ -27,6 +28,7 @@ from stocktide.loadtest.report.formatting import (
     plain_name,
     requirement_of,
     size_text,
+    sums_of,
     value_text,
 )
 from stocktide.loadtest.report.hot_skus import hot_plots
@@ -90,6 +92,8 @@ def page_of(results: LoadTestResults) -> str:
             for name, checkers, promise in _GRAVEST
         ],
         errors=sorted(results.errors.items(), key=lambda item: -item[1]),
+        changes=changes_of(results.totals),
+        sums=sums_of(results.totals),
         limit=limit_of(verdict),
         promises=PROMISES,
         violations_max=VIOLATIONS_SHOWN_MAX,

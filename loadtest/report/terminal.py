@@ -15,7 +15,7 @@ from rich.text import Text
 
 from stocktide.loadtest.measure.meter import SecondMeasurements, SecondMeter, latencies
 from stocktide.loadtest.measure.results import Latencies, LoadTestResults, RunVerdict, encode
-from stocktide.loadtest.report.formatting import checks, limit_of, requirement_of
+from stocktide.loadtest.report.formatting import changes_of, checks, limit_of, requirement_of
 from stocktide.loadtest.report.live import RATES, LiveSnapshot, LiveView
 from stocktide.loadtest.run.load_worker_process import LoadWorkerReport
 from stocktide.loadtest.run.monitor import RunMonitor
@@ -112,6 +112,8 @@ def show_results(results: LoadTestResults, console: Console) -> None:
     table.add_row("refused", _latency_text(results.refused_ms))
     received = f"subscribers received {totals.get('updates', 0):,} updates"
     table.add_row("lag", f"{_latency_text(results.lag_ms)}; {received}")
+    if changes := changes_of(totals):
+        table.add_row("changes", ", ".join(f"{count:,} {name.replace('_', ' ')}" for name, count in changes.items()))
     for step in results.ladder:
         kept = "kept the goal" if step["kept"] else "did not keep the goal"
         table.add_row(f"{step['rate']:,.0f}/s", f"p99 {step['p99']:,.1f} ms: {kept}")

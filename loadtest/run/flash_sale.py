@@ -24,6 +24,7 @@ from stocktide.errors import StocktideError
 from stocktide.loadtest.client.http import StocktideClient
 from stocktide.loadtest.client.topics import TopicReader
 from stocktide.loadtest.measure import processes
+from stocktide.loadtest.measure.meter import Measurements
 from stocktide.loadtest.measure.results import LoadTestResults
 from stocktide.loadtest.oracle.history import HistoryClock, RunQuiesced, RunStarted
 from stocktide.loadtest.report.formatting import requirement_of
@@ -38,7 +39,7 @@ from stocktide.loadtest.run.quiesce import READS_MAX, FinalStateReader, InputBac
 from stocktide.loadtest.run.recording import RecordingHttpClient, RequestRecorder
 from stocktide.loadtest.run.run_file import RecordedRun, RunArchive
 from stocktide.loadtest.run.subscribers import FULLY_RECORDED_PER_CHANNEL, LAG_SAMPLED
-from stocktide.loadtest.run.warehouse import WarehouseSimulator, hot_policies
+from stocktide.loadtest.run.warehouse import WarehouseSimulator
 from stocktide.loadtest.workload.scenarios import Goods
 
 UPDATE_SECONDS = 0.5
@@ -115,7 +116,7 @@ class FlashSale:
         self._units = options.hot_units()
         self.history = HistoryMerge(folder, clock)
         self._http = RecordingHttpClient(options.api, RequestRecorder(clock, 0, self.history.add))
-        self._warehouses = WarehouseSimulator(goods, self._units, options.seed, self._http)
+        self._warehouses = WarehouseSimulator(goods, self._units, options.seconds, options.seed, self._http)
         self._monitor = RunMonitor(goods.mark, goods.hot_skus, self._warehouses.on_stock, clock, self.history.add)
         self._controller = LoadController(options, goods, folder, self.history, clock.offset)
         self._notes: list[str] = [f"the names of this run's SKUs and orders begin with {goods.mark}-"]
@@ -154,7 +155,7 @@ class FlashSale:
             machine=machine,
             started_at=started_at,
             load_seconds=load_seconds,
-            parts=tuple(parts),
+            parts=(*parts, Measurements([], {**self._warehouses.totals, **self._monitor.totals}, {})),
             unquiet=unquiet,
             notes=(*controller.notes, *self._notes),
             hot=self._monitor.hot(self._units, int((self._clock.offset + controller.zero_at) * 1000)),
@@ -196,9 +197,7 @@ class FlashSale:
     async def _read_final_state(self) -> None:
         goods = self._goods
         reader = FinalStateReader(self._client, self._clock, self.history.add, f"{goods.mark}-")
-        policies = [
-            (channel, sku) for sku in goods.hot_skus for channel, _ in hot_policies(goods.channels, self._units)
-        ]
+        policies = [(channel, sku) for sku in goods.hot_skus for channel, _ in self._warehouses.policies()]
         await reader.read(
             goods.channels, goods.all_skus, list(self._monitor.orders), self._warehouses.movements, policies
         )

@@ -195,8 +195,20 @@ class LoadGenerator:
         await asyncio.sleep(scenario.think_ms / 1000)
         if scenario.then == "cancel":
             await self._send(client, "order.cancelled", scenario)
-        elif await self._send(client, "order.paid", scenario) and scenario.ship_ms is not None:
-            await self._ship(scenario, placement.order)
+        elif await self._pay(client, scenario):
+            if scenario.change == "give_back":
+                line = {"sku": scenario.placed["lines"][0]["sku"], "quantity": 1}
+                await self._send(client, "order.cancelled", scenario, "changes.orders_cancelled_in_part", lines=[line])
+            if scenario.ship_ms is not None:
+                await self._ship(scenario, placement.order)
+
+    async def _pay(self, client: OrderClient, scenario: Scenario) -> bool:
+        """Pay an order that was not paid with its placing; whether it is paid."""
+        if scenario.change == "sold":
+            return True
+        if scenario.change == "pay_late":
+            return await self._send(client, "order.paid", scenario, "changes.orders_paid_late", if_expired="take_again")
+        return await self._send(client, "order.paid", scenario)
 
     async def _place(self, scenario: Scenario, client: OrderClient, due: float) -> Placement:
         """Place the order, and measure from when it was due."""
@@ -220,6 +232,7 @@ class LoadGenerator:
         elif placement.accepted:
             meter.count(at, "accepted")
             meter.record("accepted", at, seconds)
+            self._count_changes(scenario, placement.order)
         else:
             meter.count(at, "refused")
             meter.refusals[placement.reason] += 1
@@ -228,17 +241,28 @@ class LoadGenerator:
             await repeated
         return placement
 
+    def _count_changes(self, scenario: Scenario, order: OrderView | None) -> None:
+        """Count what is special about an accepted order."""
+        totals, lines = self._meter.totals, order.lines if order is not None else ()
+        totals["changes.orders_sold_already"] += scenario.change == "sold"
+        totals["changes.orders_sold_beyond_the_shelf"] += any(line.short for line in lines)
+        totals["changes.orders_preordered"] += any(line.preordered for line in lines)
+        totals["changes.orders_for_the_pool"] += scenario.change == "pool"
+
     async def _repeat(self, scenario: Scenario, client: OrderClient) -> None:
         self._meter.totals["repeats"] += 1
         await client.ask("order.placed", scenario.placed)
 
-    async def _send(self, client: OrderClient, kind: str, scenario: Scenario, **more: Any) -> bool:
+    async def _send(
+        self, client: OrderClient, kind: str, scenario: Scenario, counted_as: str = "", **more: Any
+    ) -> bool:
         """Send an event of an order that was placed; whether it was accepted."""
         name, order_id = kind.partition(".")[2], scenario.order_id
         event = {"id": f"{order_id}-{name}", "order_id": order_id, "occurred_at": utc_now(), **more}
         response = await client.ask(kind, event)
         accepted = isinstance(response, Response) and response.status in (200, 202)
-        self._meter.totals[name if accepted else f"not_{name}"] += 1
+        counted = counted_as or name
+        self._meter.totals[counted if accepted else f"{counted}_refused" if counted_as else f"not_{name}"] += 1
         return accepted
 
     async def _ship(self, scenario: Scenario, order: OrderView | None) -> None:

@@ -1,15 +1,15 @@
 """The monitor of a running load test: what the public topics show of this run, and whether a promise is broken.
 
 In: rows of the topics, and records of all processes in their order. Out: records of the rows, the publication history
-of hot SKUs, the ids of all orders, the first violations at once.
+of hot SKUs, the ids of all orders, how many of them were filled later, the first violations at once.
 """
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping
 
-from stocktide.loadtest.client.contract import StockView
+from stocktide.loadtest.client.contract import OrderView, StockView
 from stocktide.loadtest.client.topics import RowHandler, TopicRecord
 from stocktide.loadtest.measure.results import HotSku, StockPoint
 from stocktide.loadtest.oracle.history import (
@@ -46,6 +46,9 @@ class RunMonitor:
         self.versions: dict[str, dict[str, int]] = defaultdict(dict)
         # Orders whose newest row is `reserved`.
         self.held: set[str] = set()
+        # Orders whose newest row has units that wait for stock.
+        self._waiting: set[str] = set()
+        self.totals: Counter[str] = Counter()
         self.orders: dict[str, None] = {}
         self.violations: list[Violation] = []
         self._mark = f'"{mark}-'.encode()
@@ -104,10 +107,20 @@ class RunMonitor:
         self._write(record)
         if isinstance(record, OrderPublished):
             (self.held.add if record.order.state == "reserved" else self.held.discard)(record.order.order_id)
+            self._count_filled(record.order)
         elif isinstance(record, StockPublished):
             self._on_stock(record.stock)
         elif isinstance(record, ChannelUpdatePublished):
             self._on_update(record)
+
+    def _count_filled(self, order: OrderView) -> None:
+        """Count an order that waited and has got all of its units."""
+        if any(line.short or line.preordered for line in order.lines):
+            self._waiting.add(order.order_id)
+        elif order.order_id in self._waiting:
+            self._waiting.discard(order.order_id)
+            if order.state in ("reserved", "paid", "shipped"):
+                self.totals["changes.orders_filled_later"] += 1
 
     def _on_update(self, record: ChannelUpdatePublished) -> None:
         update = record.update

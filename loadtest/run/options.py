@@ -49,6 +49,8 @@ class FlashSaleOptions:
 
     `rate`: orders/s at the peak; for a search, the highest to try. Two cores carry the default together with the
     system, the load workers and two hundred subscribers. `units`: of each hot SKU, None for as many as sell out.
+    `changes`: the share of orders that are sold already, draw from a pool, give units back or are paid late; with any,
+    the hot SKUs have a pool and an announced receipt, which slips.
     `hold_seconds`: the hold of an unpaid order. `goal_ms`: the p99 to keep. `speed`: a multiple of a file's real time;
     `dates`, `encoding`: its format. `pids`: processes of the system on this machine, by name. `command`: starts a load
     worker. `run_file`: where the run is written instead of being judged.
@@ -64,6 +66,7 @@ class FlashSaleOptions:
     zipf: float = 1.1
     units: int | None = None
     channels: int = 5
+    changes: float = 0.15
     subscribers: int = 50
     processes: int = 1
     seed: int = 1
@@ -96,6 +99,7 @@ class FlashSaleOptions:
             ("units", self.units or 1, 1, UNITS_MAX),
             ("hold-seconds", self.hold_seconds, 1, HOLD_SECONDS_MAX),
             ("channels", self.channels, 1, len(CHANNELS)),
+            ("changes", self.changes, 0, 1),
             ("subscribers", self.subscribers, 0, SUBSCRIBERS_MAX),
             ("processes", self.processes, 1, PROCESSES_MAX),
             ("speed", self.speed, 0.001, 1_000_000),
@@ -128,7 +132,7 @@ class FlashSaleOptions:
         skus = len(names) or self.skus
         hot = min(self.hot, skus)
         channels = CHANNELS[: self.channels]
-        return Goods(mark, skus, hot, self.hot_share, self.zipf, channels, self.hold_seconds, names)
+        return Goods(mark, skus, hot, self.hot_share, self.zipf, channels, self.hold_seconds, names, self.changes)
 
     def hot_units(self) -> int:
         """Units of each hot SKU at the start."""
@@ -147,8 +151,8 @@ class FlashSaleOptions:
 
     def settings(self) -> dict[str, Any]:
         """The options for a report, without addresses and keys."""
-        names = ("shape", "seconds", "rate", "door", "skus", "hot", "hot_share", "zipf", "channels", "subscribers")
-        settings = {name: getattr(self, name) for name in (*names, "processes", "seed", "goal_ms")}
+        names = ("shape", "seconds", "rate", "door", "skus", "hot", "hot_share", "zipf", "channels", "changes")
+        settings = {name: getattr(self, name) for name in (*names, "subscribers", "processes", "seed", "goal_ms")}
         if self.file is not None:
             settings |= {"file": self.file.name, "speed": self.speed, "dates": self.dates, "encoding": self.encoding}
         return settings | {"units": self.hot_units(), "hold_seconds": self.hold_seconds}

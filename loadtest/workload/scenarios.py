@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 from bisect import bisect_left
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import accumulate
 from typing import Literal
 
@@ -51,6 +51,19 @@ SHIP_MS = (500, 2_000)
 # SKUs of a basket are distinct: a repeated one is drawn anew, a bounded number of times.
 DRAWS_PER_LINE_MAX = 4
 BOTS = 5
+# What an order of the share `changes` does, of 100; an assumption too. `sold`: its marketplace has sold it already;
+# `pool`: it draws from the pool of the sale; `give_back`: one unit is cancelled after the payment; `pay_late`: it is
+# paid after its hold has ended, and asks for its units again.
+Change = Literal["sold", "pool", "give_back", "pay_late"]
+CHANGES: tuple[Change, ...] = ("sold", "pool", "give_back", "pay_late")
+CHANGE_WEIGHTS = (30, 20, 25, 25)
+# The purpose of the pool of the sale.
+POOL = "flash"
+# The place of the marketplace that sells by itself among the channels: its policy takes no preorders.
+MARKETPLACE = 2
+# A hold that ends before the payment comes; the expiry step runs about every second.
+LATE_HOLD_SECONDS = 1
+LATE_MS = (1_500, 4_000)
 WAREHOUSES = ("SH1", "BJ1")
 
 
@@ -59,6 +72,7 @@ class Goods(Struct, frozen=True):
 
     `hot_share`: the share of orders for one hot SKU and nothing else. `zipf`: the exponent by which the demand for the
     others falls with their rank; 0 is equal demand. `names`: the SKUs of a file, by falling demand; generated if empty.
+    `changes`: the share of orders that are sold already, draw from a pool, give units back or are paid late.
     """
 
     mark: str
@@ -69,6 +83,7 @@ class Goods(Struct, frozen=True):
     channels: tuple[str, ...]
     hold_seconds: int
     names: tuple[str, ...] = ()
+    changes: float = 0.0
 
     def sku(self, rank: int) -> str:
         """The name of a SKU by its rank, from 0."""
@@ -93,7 +108,7 @@ class Scenario:
 
     `again`: the order is sent twice at once. `disconnect_after_ms`: the client disconnects so long after the request
     and retries `retry_after_ms` later. `think_ms` passes between the response and `then`. A paid order may be shipped
-    after `ship_ms` and returned `return_ms` later.
+    after `ship_ms` and returned `return_ms` later. `change`: what else it does.
     """
 
     placed: Event
@@ -106,6 +121,7 @@ class Scenario:
     ship_ms: int | None = None
     return_ms: int | None = None
     damaged: bool = False
+    change: Change | None = None
 
     @property
     def order_id(self) -> str:
@@ -151,7 +167,7 @@ class Workload:
         disconnects = rng.random() < DISCONNECT_SHARE
         shipped = then == "pay" and rng.random() < SHIPPED_SHARE
         returned = shipped and rng.random() < RETURNED_SHARE
-        return Scenario(
+        scenario = Scenario(
             placed,
             then,
             rng.randint(*THINK_MS),
@@ -162,6 +178,22 @@ class Workload:
             return_ms=rng.randint(*SHIP_MS) if returned else None,
             damaged=rng.random() < DAMAGED_SHARE,
         )
+        # The last draws: without changes the same seed gives the same load as ever.
+        return self._changed(scenario, rng) if rng.random() < goods.changes else scenario
+
+    def _changed(self, scenario: Scenario, rng: random.Random) -> Scenario:
+        placed, change = scenario.placed, rng.choices(CHANGES, CHANGE_WEIGHTS)[0]
+        if change == "sold":
+            channels = self._goods.channels
+            sold = {"channel": channels[MARKETPLACE % len(channels)], "accept": "sold", "paid": True}
+            return replace(scenario, placed={**placed, **sold}, then="pay", change=change)
+        if change == "pool":
+            return replace(scenario, placed={**placed, "purpose": POOL}, change=change)
+        scenario = replace(scenario, then="pay", ship_ms=None, return_ms=None, change=change)
+        if change == "pay_late":
+            late = {**placed, "hold_seconds": LATE_HOLD_SECONDS}
+            return replace(scenario, placed=late, think_ms=rng.randint(*LATE_MS))
+        return scenario
 
     def _flash_lines(self, rng: random.Random) -> list[Event]:
         units = rng.choices(HOT_UNITS, HOT_WEIGHTS)[0]

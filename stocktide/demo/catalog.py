@@ -44,6 +44,8 @@ _SIZES = 5
 GOODS = tuple(f"{kind}-{colour}-{size}" for kind in _KINDS for colour in _COLOURS for size in range(1, _SIZES + 1))
 # The units of the goods in the flash sale.
 FLASH_GOODS = {"CONSOLE-X": 900, "PHONE-12": 700, "SNEAKER-RED": 500}
+# Units of a SKU of the sale that SH1 keeps for the campaign; its other orders cannot have them.
+POOL_SKU, POOL_UNITS, POOL_PURPOSE = "PHONE-12", 50, "double-11"
 # One in so many has low stock, so that every mode shows from the start.
 _LOW_EVERY = 20
 _STOCK = (400, 900)
@@ -70,6 +72,12 @@ def opening_receipts(stock: dict[str, int], run: str, at: str) -> Iterator[Event
 def receipt(id: str, warehouse: str, lines: list[dict[str, Any]], at: str) -> Event:
     """A `stock.received`."""
     return {"type": "stock.received", "id": id, "occurred_at": at, "warehouse": warehouse, "lines": lines}
+
+
+def pool(id: str, at: str) -> Event:
+    """A `stock.reserved`: the pool of the campaign."""
+    event = receipt(id, WAREHOUSES[0], [{"sku": POOL_SKU, "quantity": POOL_UNITS}], at)
+    return {**event, "type": "stock.reserved", "purpose": POOL_PURPOSE}
 
 
 def basket(chance: random.Random) -> list[dict[str, Any]]:

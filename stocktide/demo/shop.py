@@ -1,4 +1,5 @@
-"""The demo: a small shop opens, sells, holds a flash sale, receives a truck of goods, and sells again.
+"""The demo: a small shop opens, sells, holds a flash sale, takes orders for what it no longer has, receives a truck of
+goods for them, and sells again.
 
 In: the API's address. Out: requests of the contract until it is cancelled, and lines that describe them. The client
 repeats requests while the worker or the API restarts.
@@ -17,6 +18,7 @@ from urllib.parse import quote
 import orjson
 
 from stocktide.demo import catalog
+from stocktide.loadtest.client.contract import OrderView
 from stocktide.loadtest.client.events import Event, utc_now
 from stocktide.loadtest.client.http import JSON, NDJSON, ApiResponse, StocktideClient
 from stocktide.progress import Echo
@@ -33,8 +35,15 @@ FLASH_SECONDS_MAX = 120.0
 FLASH_LEFT = 15
 LOOK_SECONDS = 1.0
 PAUSE_SECONDS = 12.0
-# Units of the first SKU of the sale on the truck: more than any resume threshold.
-TRUCK_UNITS = 600
+# Units on the truck: of CONSOLE-X more than any resume threshold, of SNEAKER-RED enough for what is short.
+PREORDER_SKU, SOLD_SKU = "CONSOLE-X", "SNEAKER-RED"
+TRUCK_UNITS = {PREORDER_SKU: 600, SOLD_SKU: 60}
+# Units that a marketplace has sold beyond the shelf, and units of a preorder and of an order of the campaign.
+SHORT_UNITS = 20
+ORDER_UNITS = 2
+# The fill follows the receipt within milliseconds on a quiet machine.
+FILL_SECONDS_MAX = 30.0
+POLL_SECONDS = 0.1
 # Unpaid orders expire while the demo runs.
 HOLD_SECONDS = 45
 # Sold everyday goods are received again in such portions, so that the shop never sells out.
@@ -61,10 +70,12 @@ class DemoShop:
         self._numbers = 0
         self._sold: Counter[str] = Counter()
         self._slots = asyncio.Semaphore(SHOPPERS_MAX)
+        # Orders that wait for the truck, with what each is.
+        self._waiting: dict[str, str] = {}
 
     async def course(self, api: str, group: asyncio.TaskGroup) -> None:
         """Run one stage after the other; the last one does not end."""
-        await self._open()
+        await self.open()
         self._echo(
             f"\nOpen {api}/ in a browser.\n"
             f"  Each row is one of {len(catalog.GOODS) + len(catalog.FLASH_GOODS)} SKUs, each column a channel; "
@@ -76,19 +87,26 @@ class DemoShop:
         group.create_task(self._everyday(group))
         await asyncio.sleep(STEADY_SECONDS)
         await self._flash_sale(group)
+        await self.sell_beyond_the_shelf()
         await asyncio.sleep(PAUSE_SECONDS)
-        await self._truck()
+        await self.receive_truck()
         self._echo(
-            "\nNow: everyday trade again. CONSOLE-X sells; PHONE-12 and SNEAKER-RED stay as they are."
+            f"\nNow: everyday trade again. {PREORDER_SKU} sells; the other two stay as they are."
             "\n  The demo runs until you press Ctrl-C."
         )
 
-    async def _open(self) -> None:
+    async def open(self) -> None:
+        """Set the policies, receive the opening stock, set the pool of the campaign aside."""
         self._echo("The shop opens: five channels get their policies, three warehouses their stock.")
         for channel, policy in catalog.POLICIES.items():
             await self._call("PUT", f"/v1/policies/{channel}", policy, 200, 201)
         for receipt in catalog.opening_receipts(catalog.opening_stock(self._chance), self._run, utc_now()):
             await self._call("POST", "/v1/movements", receipt, 202)
+        await self._call("POST", "/v1/movements", catalog.pool(f"{self._run}-pool", utc_now()), 202)
+        self._echo(
+            f"SH1 sets {catalog.POOL_UNITS} {catalog.POOL_SKU} aside for the campaign {catalog.POOL_PURPOSE}: a pool,"
+            " GET /v1/pools shows it."
+        )
 
     async def _flash_sale(self, group: asyncio.TaskGroup) -> None:
         names = ", ".join(f"{sku} ({units})" for sku, units in catalog.FLASH_GOODS.items())
@@ -118,14 +136,64 @@ class DemoShop:
                         return
                     await asyncio.sleep(LOOK_SECONDS)
 
-    async def _truck(self) -> None:
-        sku = next(iter(catalog.FLASH_GOODS))
-        lines = [{"sku": sku, "quantity": TRUCK_UNITS}]
-        await self._call("POST", "/v1/movements", catalog.receipt(self._id(), "SH1", lines, utc_now()), 202)
+    async def sell_beyond_the_shelf(self) -> None:
+        """A preorder, an order that a marketplace has sold already, and one that draws from the pool."""
         self._echo(
-            f"\nNow: SH1 receives {TRUCK_UNITS} of {sku}. Its channels sell from the shelf again, each at its own\n"
-            "  resume threshold; the other two SKUs stay as they are."
+            "\nNow: three orders for what the shelf no longer has: a preorder, one that a marketplace has sold\n"
+            "  already, one from a pool."
         )
+        preorder = await self._place("tmall", PREORDER_SKU, ORDER_UNITS)
+        if preorder is not None:
+            self._waiting[preorder.order_id] = f"the preorder of {ORDER_UNITS} {PREORDER_SKU}"
+            self._echo(f"  tmall preorders {ORDER_UNITS} {PREORDER_SKU} (order {preorder.order_id}).")
+        stock = await self._client.stock(SOLD_SKU)
+        units = SHORT_UNITS + max(0, stock.available if stock is not None else 0)
+        sold = await self._place("pinduoduo", SOLD_SKU, units, accept="sold")
+        if sold is not None:
+            short = sold.lines[0].short
+            self._waiting[sold.order_id] = f"the sold order of {units} {SOLD_SKU}"
+            self._echo(
+                f"  pinduoduo has sold {units} {SOLD_SKU} already (order {sold.order_id}): {units - short} are there,"
+                f" {short} are short."
+            )
+        drawn = await self._place("jd", catalog.POOL_SKU, ORDER_UNITS, purpose=catalog.POOL_PURPOSE)
+        if drawn is not None:
+            self._echo(
+                f"  jd sells {ORDER_UNITS} {catalog.POOL_SKU} from the pool {catalog.POOL_PURPOSE} (order"
+                f" {drawn.order_id}), whatever its shelf says."
+            )
+
+    async def receive_truck(self) -> None:
+        """Receive units, of which those who wait get theirs first."""
+        lines = [{"sku": sku, "quantity": units} for sku, units in TRUCK_UNITS.items()]
+        await self._call("POST", "/v1/movements", catalog.receipt(self._id(), "SH1", lines, utc_now()), 202)
+        units = " and ".join(f"{units} of {sku}" for sku, units in TRUCK_UNITS.items())
+        self._echo(
+            f"\nNow: SH1 receives {units}. First those who wait get theirs, what is short\n"
+            "  before the preorders, the oldest first; then the channels sell from the shelf again, each at its own\n"
+            "  resume threshold."
+        )
+        for order_id, what in self._waiting.items():
+            if await self._is_filled(order_id):
+                self._echo(f"  Order {order_id}, {what}, has all of its units.")
+
+    async def _is_filled(self, order_id: str) -> bool:
+        """Wait until nothing of the order waits, for a bounded time; whether nothing does."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(FILL_SECONDS_MAX):
+                while True:
+                    order = await self._client.order(order_id)
+                    if order is not None and not any(line.short or line.preordered for line in order.lines):
+                        return True
+                    await asyncio.sleep(POLL_SECONDS)
+        return False
+
+    async def _place(self, channel: str, sku: str, units: int, **more: Any) -> OrderView | None:
+        """Place and pay an order; None where it is refused."""
+        order_id = self._id()
+        lines = [{"sku": sku, "quantity": units}]
+        body = {"order_id": order_id, "channel": channel, "lines": lines, "paid": True, **more}
+        return (await self._client.place_order(body)).order
 
     async def _everyday(self, group: asyncio.TaskGroup) -> None:
         while True:

@@ -172,6 +172,7 @@ def _load_command(name: str, short_help: str, text: str, outputs: Callable[[_Com
     @click.option("--units", type=int, metavar="N", help="Of each hot SKU. [so many that they sell out]")
     @click.option("--hold-seconds", type=int, default=10, metavar="S", help="How long an order waits for pay. [10]")
     @click.option("--channels", type=int, default=5, metavar="N", help="Channels that sell. [5]")
+    @click.option("--changes", type=float, default=0.15, metavar="X", help="Sold, pool, part back, paid late. [0.15]")
     @click.option("--subscribers", type=int, default=50, metavar="N", help="Subscribers to their feeds. [50]")
     @click.option("--processes", type=int, default=1, metavar="N", help="Processes that push. [1]")
     @click.option("--seed", type=int, default=1, metavar="N", help="The same seed pushes the same. [1]")

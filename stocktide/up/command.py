@@ -9,11 +9,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
+import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import click
 
+from stocktide.embedded.ports import is_port_free
 from stocktide.main_loop import run_unless_stopped
 from stocktide.progress import Echo
 from stocktide.settings import Settings
@@ -24,13 +27,39 @@ from stocktide.up.system import System, UpOptions, WhenReady
 KILLED_STATUS = 130
 
 
-def run(settings: Settings, options: UpOptions, echo: Echo = click.echo, when_ready: WhenReady | None = None) -> int:
-    """Run until a signal; the exit status. `when_ready` runs beside the ready system. Raises CommandError, and leaves
-    nothing running, if it cannot start."""
-    return asyncio.run(_run(settings, options, echo, when_ready))
+def run(
+    settings: Settings,
+    options: UpOptions,
+    echo: Echo = click.echo,
+    when_ready: WhenReady | None = None,
+    until_done: bool = False,
+) -> int:
+    """Run until a signal, or with `until_done` until `when_ready` ends, which runs beside the ready system; the exit
+    status. Raises CommandError, and leaves nothing running, if it cannot start."""
+    return asyncio.run(_run(settings, options, echo, when_ready, until_done))
 
 
-async def _run(settings: Settings, options: UpOptions, echo: Echo, when_ready: WhenReady | None) -> int:
+def run_anew(settings: Settings, name: str, when_ready: WhenReady, until_done: bool = False) -> int:
+    """The same on a new temporary folder, unless the settings name one, and on a free port if theirs is taken."""
+    if settings.port and not is_port_free(settings.port, settings.host):
+        click.echo(f"port {settings.port} is taken: the {name} takes a free one")
+        settings = replace(settings, port=0)
+    with _folder(settings, name) as folder:
+        return run(replace(settings, data=folder), UpOptions(), when_ready=when_ready, until_done=until_done)
+
+
+@contextlib.contextmanager
+def _folder(settings: Settings, name: str) -> Iterator[Path]:
+    if settings.data != Settings().data:
+        yield settings.data
+        return
+    with tempfile.TemporaryDirectory(prefix=f"stocktide-{name}-", ignore_cleanup_errors=True) as folder:
+        yield Path(folder)
+
+
+async def _run(
+    settings: Settings, options: UpOptions, echo: Echo, when_ready: WhenReady | None, until_done: bool
+) -> int:
     with _stop_signals() as signals:
         async with lock_folder(settings.data, echo) as folder:
             system = System(replace(settings, data=folder), options, echo)
@@ -38,7 +67,7 @@ async def _run(settings: Settings, options: UpOptions, echo: Echo, when_ready: W
             try:
                 if await run_unless_stopped(signals.stop, system.start()):
                     echo(system.greeting())
-                    await run_unless_stopped(signals.stop, system.supervise(when_ready))
+                    await run_unless_stopped(signals.stop, system.supervise(when_ready, until_done))
             finally:
                 if system.has_children:
                     echo("stopping")

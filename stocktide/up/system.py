@@ -107,13 +107,13 @@ class System:
             await _together(*(program.start() for program in self._programs))
         self._publish()
 
-    async def supervise(self, when_ready: WhenReady | None) -> None:
-        """Keep everything running until cancelled."""
+    async def supervise(self, when_ready: WhenReady | None, until_done: bool = False) -> None:
+        """Keep everything running until cancelled, or with `until_done` until `when_ready` ends."""
         supervisor = Supervisor([*self._programs, *self._servers], self._echo, self._publish)
         steps = [supervisor.watch(), self._rotate_logs()]
         if when_ready is not None:
             steps.append(_call(when_ready, self.ready))
-        await _together(*steps)
+        await _together(*steps, last_ends=until_done)
 
     async def stop(self) -> None:
         """Stop everything in order."""
@@ -243,11 +243,15 @@ async def _call(when_ready: WhenReady, ready: ReadyFile) -> None:
     await when_ready(ready)
 
 
-async def _together(*steps: Coroutine[Any, Any, None]) -> None:
-    """Run all concurrently. The first failure cancels the others and is raised."""
+async def _together(*steps: Coroutine[Any, Any, None], last_ends: bool = False) -> None:
+    """Run all concurrently. The first failure cancels the others and is raised; with `last_ends`, the end of the last
+    step cancels the others too."""
     try:
         async with asyncio.TaskGroup() as group:
-            for step in steps:
-                group.create_task(step)
+            tasks = [group.create_task(step) for step in steps]
+            if last_ends:
+                await tasks[-1]
+                for task in tasks:
+                    task.cancel()
     except BaseExceptionGroup as failures:
         raise failures.exceptions[0] from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import re
 import signal
 from pathlib import Path
@@ -9,9 +10,12 @@ from pathlib import Path
 import psutil
 
 from stocktide.demo import catalog
+from stocktide.demo.shop import ORDER_UNITS, PREORDER_SKU, SHORT_UNITS, SOLD_SKU, DemoShop
+from stocktide.loadtest.client.http import StocktideClient
 from tests.harness.api_client import open_client
 from tests.harness.eventually import eventually
 from tests.harness.process import StocktideProcess, started
+from tests.harness.system import SystemFactory
 
 TRADING_SECONDS_MAX = 120.0
 
@@ -38,3 +42,29 @@ async def test_the_shop_trades_until_ctrl_c_and_leaves_nothing(tmp_path: Path) -
         assert await demo.stop(signal.SIGINT) == 0
         assert not psutil.wait_procs(parts, timeout=0)[1]
         assert not list(scratch.iterdir())
+
+
+async def test_the_truck_brings_what_a_preorder_and_a_sold_order_wait_for(system: SystemFactory) -> None:
+    running = await system()
+    printed: list[str] = []
+    async with running.client() as shop, StocktideClient(running.api) as client:
+        demo = DemoShop(client, random.Random(1), printed.append, "demo")
+        await demo.open()
+        pools = await shop.get_when("/v1/pools", lambda answer: bool(answer.body["items"]))
+        assert [(pool["sku"], pool["quantity"]) for pool in pools["items"]] == [(catalog.POOL_SKU, catalog.POOL_UNITS)]
+        for sku, units in catalog.FLASH_GOODS.items():
+            left = units - (catalog.POOL_UNITS if sku == catalog.POOL_SKU else 0)
+            await shop.get_when(f"/v1/stock/{sku}", lambda answer, left=left: answer.body.get("available") == left)
+            # The shop's own site sells to the last unit; seven are left, and jd sells none of them.
+            assert (await shop.place(sku, left - 7, channel="shopify", paid=True)).status == 201
+        await demo.sell_beyond_the_shelf()
+        assert (await shop.stock(PREORDER_SKU))["preordered"] == ORDER_UNITS
+        assert (await shop.stock(SOLD_SKU))["short"] == SHORT_UNITS
+        assert (await shop.stock(catalog.POOL_SKU))["reserved"] == catalog.POOL_UNITS - ORDER_UNITS
+        await demo.receive_truck()
+        for sku in (PREORDER_SKU, SOLD_SKU):
+            stock = await shop.stock(sku)
+            assert (stock["preordered"], stock["short"]) == (0, 0), sku
+    story = "\n".join(printed)
+    assert f"{SHORT_UNITS + 7} {SOLD_SKU} already" in story and f"7 are there, {SHORT_UNITS} are short" in story
+    assert story.count("has all of its units") == 2

@@ -44,7 +44,7 @@ def check(status: int, found: LoadTestResults | None, printed: str) -> LoadTestR
 
 
 async def test_a_spike_ends_with_a_verdict_and_a_complete_report(running: RunningSystem, tmp_path: Path) -> None:
-    status, results, printed = await loadtest(running, tmp_path, "--units", "12", "--no-live")
+    status, results, printed = await loadtest(running, tmp_path, "--units", "12", "--no-live", "--changes", "0.4")
     found = check(status, results, printed)
     assert found.totals["refused"] == found.refused_ms.count > 0
     assert found.totals["updates"] > 0
@@ -54,6 +54,8 @@ async def test_a_spike_ends_with_a_verdict_and_a_complete_report(running: Runnin
     names = {use.name for use in found.processes}
     assert {"tester-1", "tester-subscribers", "tester-lead", "worker", "api"} <= names
     assert (found.settings["seed"], found.settings["shape"]) == (1, "spike")
+    happened = ("pools", "announcements", "announcements_that_slipped", "late_receipts", "orders_sold_already")
+    assert all(found.totals[f"changes.{name}"] for name in happened), found.totals
     assert "no promise was broken" in printed
 
 

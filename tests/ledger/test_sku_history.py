@@ -140,8 +140,8 @@ async def test_movements_between_and_within_warehouses_are_described_with_their_
         "1 damaged scrapped at SH1 (wms-5)",
         "adjusted by +1, found, at SH1 (wms-6)",
     ]
-    assert dict(describe.describe_deltas(changes(shop)[1].deltas)) == {"SH1": "on hand -4", "BJ1": "on hand +4"}
-    assert list(describe.describe_deltas(changes(shop)[2].deltas)) == [("SH1", "on hand -2, damaged +2")]
+    assert dict(describe.describe_deltas(changes(shop)[1])) == {"SH1": "on hand -4", "BJ1": "on hand +4"}
+    assert list(describe.describe_deltas(changes(shop)[2])) == [("SH1", "on hand -2, damaged +2 (now 2)")]
 
 
 async def test_a_cancellation_of_single_units_is_described(shop: RedisShopClient) -> None:
@@ -199,8 +199,8 @@ async def test_announcements_are_described_with_what_is_to_come(shop: RedisShopC
         "received 1 at SH1 (wms-2)",
     ]
     assert [change.view.incoming for change in changes(shop)] == [100, 60, 50, 0, 0]
-    first = dict(describe.describe_deltas(changes(shop)[1].deltas))
-    assert first == {"SH1": "on hand +40", "po@9": "incoming -40"}
+    first = dict(describe.describe_deltas(changes(shop)[1]))
+    assert first == {"SH1": "on hand +40", "po@9": "incoming -40 (now 60)"}
 
 
 async def test_the_ends_of_orders_have_different_descriptions(shop: RedisShopClient) -> None:

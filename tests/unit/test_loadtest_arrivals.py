@@ -99,6 +99,30 @@ async def test_what_is_paid_is_shipped_from_where_it_is_held_and_some_of_it_come
     assert (whole.totals["paid"], whole.totals["shipped"], whole.totals["returned"]) == (1, 1, 1)
 
 
+async def test_an_order_that_is_sold_already_is_not_paid_again_and_is_shipped() -> None:
+    door = ScriptedDoor()
+    whole = await push(door, scenario(then="pay", change="sold", ship_ms=0))
+    assert door.kinds() == ["order.placed", "order.shipped"]
+    assert whole.totals["changes.orders_sold_already"] == 1
+
+
+async def test_a_late_payment_asks_for_its_units_again() -> None:
+    door = ScriptedDoor()
+    whole = await push(door, scenario(then="pay", change="pay_late"))
+    assert [event.get("if_expired") for _, _, event in door.asked] == [None, "take_again"]
+    assert (whole.totals["changes.orders_paid_late"], whole.totals["paid"]) == (1, 0)
+
+
+async def test_a_unit_of_a_paid_order_is_given_back() -> None:
+    door = ScriptedDoor()
+    errand = scenario(then="pay", change="give_back")
+    errand.placed["lines"].append({"sku": "A", "quantity": 2})
+    whole = await push(door, errand)
+    assert door.kinds() == ["order.placed", "order.paid", "order.cancelled"]
+    assert door.asked[2][2]["lines"] == [{"sku": "A", "quantity": 1}]
+    assert (whole.totals["changes.orders_cancelled_in_part"], whole.totals["cancelled"]) == (1, 0)
+
+
 async def test_an_impatient_shopper_sends_the_same_again_and_counts_once() -> None:
     door = ScriptedDoor()
     whole = await push(door, scenario(again=True))

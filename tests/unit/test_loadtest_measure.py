@@ -7,14 +7,19 @@ import random
 import msgspec
 import pytest
 
+from stocktide.loadtest.client.contract import LineView, OrderView
+from stocktide.loadtest.client.topics import TopicRecord
 from stocktide.loadtest.measure.meter import HIGHEST_US, LoadMeter, Measurements
 from stocktide.loadtest.measure.processes import busy_machine_notes
 from stocktide.loadtest.measure.results import Latencies, ProcessUsage, ResourceSample
+from stocktide.loadtest.oracle.history import HistoryClock
 from stocktide.loadtest.oracle.judge import judge
 from stocktide.loadtest.oracle.verdict import CheckerResult, Verdict, Violation
 from stocktide.loadtest.run.conclusion import conclude
+from stocktide.loadtest.run.monitor import RunMonitor
 from stocktide.loadtest.run.options import FlashSaleError, FlashSaleOptions
 from stocktide.loadtest.run.warehouse import hot_policies
+from stocktide.loadtest.workload.scenarios import MARKETPLACE
 
 CLEAN = Verdict((CheckerResult("oversold", 1, {"things": 3}, {}, 0, ()),))
 
@@ -148,6 +153,7 @@ def test_a_busy_machine_is_noted() -> None:
         ({"seconds": 0.5}, "--seconds is 0.5"),
         ({"hot": 300}, "--hot is 300: from 1 to 200"),
         ({"channels": 11}, "--channels is 11: from 1 to 10"),
+        ({"changes": 1.5}, "--changes is 1.5: from 0 to 1"),
         ({"shape": "file"}, "--file FILE go together"),
     ],
 )
@@ -170,3 +176,30 @@ def test_the_channels_of_a_sale_end_their_shelves_in_every_way() -> None:
     ways = {policy.get("below_threshold") for policy in policies.values()}
     assert {"preorder", "suspend"} <= ways
     assert any("share" in policy for policy in policies.values())
+
+
+def test_with_changes_two_channels_take_preorders_and_one_of_them_as_far_as_units_are_announced() -> None:
+    policies = dict(hot_policies(("a", "b", "c", "d", "e"), 100, with_changes=True))
+    preordering = [policy for policy in policies.values() if policy.get("below_threshold") == "preorder"]
+    assert [policy.get("preorder_backed", False) for policy in preordering] == [False, True]
+    assert all(policy["preorder_cap"] for policy in preordering)
+    # The marketplace whose orders are sold already lets nobody wait by its policy.
+    assert "c" in policies and policies["c"]["below_threshold"] == "suspend"
+    assert list("abcde").index("c") == MARKETPLACE
+
+
+def test_an_order_that_waited_counts_as_filled_once_nothing_of_it_waits() -> None:
+    monitor = RunMonitor("m", (), lambda _: None, HistoryClock(), lambda _: None)
+
+    def publish(order_id: str, state: str, sequence: int, **line: int) -> int:
+        order = OrderView(f"m-{order_id}", "jd", state, (LineView("m-A", 3, **line),), sequence)  # type: ignore[arg-type]
+        monitor.handlers()["reservations"](TopicRecord(0, sequence, msgspec.json.encode(order)))
+        return monitor.totals["changes.orders_filled_later"]
+
+    assert publish("preorder", "paid", 1, preordered=3) == 0
+    assert publish("preorder", "paid", 2, preordered=1, reserved=2) == 0
+    assert publish("preorder", "paid", 3, reserved=3) == 1
+    assert publish("preorder", "shipped", 4, shipped=3) == 1
+    assert publish("sold", "paid", 1, short=3) == 1
+    assert publish("sold", "cancelled", 2, cancelled=3) == 1
+    assert publish("held", "reserved", 1, reserved=3) == 1

@@ -13,7 +13,7 @@ from stocktide.loadtest.run.controller import RateSearch
 from stocktide.loadtest.run.load_worker import _file_orders
 from stocktide.loadtest.run.load_worker_process import Assignment
 from stocktide.loadtest.run.options import FlashSaleOptions
-from stocktide.loadtest.workload.scenarios import Goods, Workload
+from stocktide.loadtest.workload.scenarios import CHANGES, Goods, Workload
 from stocktide.loadtest.workload.shapes import Shape, arrivals, rate_of, sped_up
 
 
@@ -72,6 +72,34 @@ def test_errands_do_everything_that_shoppers_do() -> None:
     assert bots
     assert all("-HOT-" in line["sku"] for scenario in bots for line in scenario.placed["lines"])
     assert len({scenario.order_id for scenario in errands}) == len(errands)
+
+
+def test_without_changes_the_same_seed_gives_the_load_that_it_always_gave() -> None:
+    with_changes = Workload(msgspec.structs.replace(goods(), changes=0.3), 7)
+    plain = Workload(goods(), 7)
+    changed = 0
+    for number in range(500):
+        scenario = with_changes.scenario(number)
+        changed += scenario.change is not None
+        assert scenario.change or scenario == plain.scenario(number)
+    assert all(plain.scenario(number).change is None for number in range(500))
+    # Bots change nothing: about 30 % of the other 94 %.
+    assert 100 < changed < 180
+
+
+def test_a_share_of_the_orders_is_sold_already_draws_from_the_pool_gives_units_back_or_is_paid_late() -> None:
+    work = Workload(msgspec.structs.replace(goods(), changes=0.4), 7)
+    changed = [scenario for number in range(2_000) if (scenario := work.scenario(number)).change]
+    by_change = {change: [scenario for scenario in changed if scenario.change == change] for change in CHANGES}
+    assert all(len(scenarios) > 50 for scenarios in by_change.values())
+    for scenario in by_change["sold"]:
+        placed = scenario.placed
+        assert (placed["channel"], placed["accept"], placed["paid"]) == ("own-shop", "sold", True)
+    assert all(scenario.placed["purpose"] == "flash" for scenario in by_change["pool"])
+    assert all((scenario.then, scenario.ship_ms) == ("pay", None) for scenario in by_change["give_back"])
+    for scenario in by_change["pay_late"]:
+        assert scenario.think_ms > scenario.placed["hold_seconds"] * 1000
+    assert not any(scenario.bot for scenario in changed)
 
 
 def test_a_share_of_the_shoppers_wants_one_hot_sku_and_the_others_have_baskets_of_real_size() -> None:

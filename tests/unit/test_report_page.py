@@ -302,3 +302,13 @@ def test_the_command_repeats_the_run() -> None:
 
 def test_times_are_written_as_people_read_them() -> None:
     assert [milliseconds(value) for value in (0.42, 8.13, 120.4, 12_345)] == ["0.42 ms", "8.1 ms", "120 ms", "12.3 s"]
+
+
+def test_preorders_pools_and_changes_have_a_table_of_their_own() -> None:
+    totals = {"paid": 7, "changes.orders_preordered": 12, "changes.late_receipts": 1}
+    page = page_of(structs.replace(flash_sale(), totals=totals))
+    tables = {found[1]: found[2] for found in re.finditer(r"<caption>(.*?)</caption>(.*?)</table>", page, re.DOTALL)}
+    changes, sums = tables["Preorders, pools and changes"], tables["Sums"]
+    assert re.search(r"orders preordered</th><td[^>]*>12<", changes) and "late receipts" in changes
+    assert "paid" in sums and "changes." not in sums and "preordered" not in sums
+    assert "Preorders, pools and changes" not in page_of(structs.replace(flash_sale(), totals={"paid": 7}))

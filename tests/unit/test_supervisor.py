@@ -16,8 +16,12 @@ import pytest
 
 from stocktide.embedded.ports import pick_free_port
 from stocktide.embedded.process import LOG_BYTES_MAX, ChildProcess, rotate_log
+from stocktide.errors import CommandError
+from stocktide.settings import Settings
 from stocktide.up.program import Program, ProgramEnded
+from stocktide.up.run_file import ReadyFile
 from stocktide.up.supervisor import Supervisor
+from stocktide.up.system import System, UpOptions
 from tests.harness.eventually import eventually
 
 FAKE = str(Path(__file__).with_name("fake_program.py"))
@@ -155,3 +159,27 @@ def _is_running(pid: int) -> bool:
     except FileNotFoundError:
         return False
     return state != "Z"
+
+
+async def test_a_system_is_supervised_until_the_work_beside_it_ends(tmp_path: Path) -> None:
+    system = System(Settings(data=tmp_path), UpOptions(), lambda _: None)
+    began = asyncio.Event()
+
+    async def work(_: ReadyFile) -> None:
+        began.set()
+
+    async def fail(_: ReadyFile) -> None:
+        raise CommandError("a number differs")
+
+    await asyncio.wait_for(system.supervise(work, until_done=True), SECONDS_MAX)
+    assert began.is_set()
+    with pytest.raises(CommandError, match="a number differs"):
+        await asyncio.wait_for(system.supervise(fail, until_done=True), SECONDS_MAX)
+    began.clear()
+    supervising = asyncio.create_task(system.supervise(work))
+    await asyncio.wait_for(began.wait(), SECONDS_MAX)
+    await asyncio.sleep(0.05)
+    assert not supervising.done(), "without until_done it goes on"
+    supervising.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await supervising

@@ -57,10 +57,11 @@ class ExplainOptions:
 
 def run(settings: Settings, options: ExplainOptions) -> int:
     """Print it on standard output; the exit status. Raises CommandError, KafkaError, TakeoverError."""
-    return asyncio.run(_explain(settings, options))
+    return asyncio.run(explain(settings, options))
 
 
-async def _explain(settings: Settings, options: ExplainOptions) -> int:
+async def explain(settings: Settings, options: ExplainOptions) -> int:
+    """The same within a running loop."""
     access = settings.kafka_access()
     await wait_for_kafka(settings.kafka, **access)
     journal = JournalAccess(settings.kafka, settings.app_id, access)

@@ -29,6 +29,8 @@ MODE_NAMES = {
     "sold_out": "sold out",
     "suspended": "suspended",
 }
+# Counters whose value is in a column of the table.
+_WITH_COLUMN = ("on_hand", "committed", "locked")
 # For a line of a movement that changed nothing.
 _ALREADY_COUNTED = ", which the newest count holds already: no change"
 
@@ -41,16 +43,18 @@ def describe_change(change: SkuChange) -> str:
     return describer(change)
 
 
-def describe_deltas(deltas: Mapping[str, int]) -> Iterator[tuple[str, str]]:
-    """(place, `held +2, on hand -1`) for each warehouse, channel or announcement in the deltas, in their order."""
+def describe_deltas(change: SkuChange) -> Iterator[tuple[str, str]]:
+    """(place, `held +2, damaged +1 (now 3)`) for each warehouse, channel or announcement in the deltas, in their order;
+    with the value of those counters that have no column of their own."""
     by_place: dict[str, list[str]] = {}
-    for name, units in sorted(deltas.items(), key=lambda delta: _rank(delta[0])):
+    for name, units in sorted(change.deltas.items(), key=lambda delta: _rank(delta[0])):
         what, place = split_counter(name)
         pool = name.partition("@")[0].partition("#")[2]
         if what == "incoming":
             place = name.partition("#")[2]
         word = COUNTER_NAMES.get(what, what) + (f" for {pool}" if pool and what == "reserved" else "")
-        by_place.setdefault(place or pool, []).append(f"{word} {units:+d}")
+        now = "" if what in _WITH_COLUMN else f" (now {change.record.counters.get(name, 0)})"
+        by_place.setdefault(place or pool, []).append(f"{word} {units:+d}{now}")
     for place, words in by_place.items():
         yield place, ", ".join(words)
 

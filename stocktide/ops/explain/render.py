@@ -237,7 +237,7 @@ class HistoryTable:
         before = self._numbers(stock_view(self._sku, SkuRecord(0, 0, change.before), ()))
         time = rfc3339(change.at)[11:19]
         self._row(time, Text(describe_change(change)), self._numbers(view), _PLAIN, before)
-        for place, text in describe_deltas(change.deltas):
+        for place, text in describe_deltas(change):
             if self._warehouse in (None, place):
                 several = self._warehouse is None and len(change.record.warehouses) > 1
                 numbers = view.warehouses.get(place) if several else None
