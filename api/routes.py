@@ -11,6 +11,7 @@ from typing import Any
 from aiohttp import web
 from msgspec import Struct
 
+from stocktide.api.feeds.order_sse import OrderFeedHandler
 from stocktide.api.feeds.sse import FeedHandler
 from stocktide.api.handlers.board import BoardHandlers
 from stocktide.api.handlers.events import EventHandlers
@@ -40,6 +41,7 @@ class Handlers(Struct, frozen=True):
     policies: PolicyHandlers
     events: EventHandlers
     feeds: FeedHandler
+    order_feeds: OrderFeedHandler
     readiness: Readiness
     metrics: ApiMetrics
     pages: BoardHandlers
@@ -178,6 +180,16 @@ def _reads(handlers: Handlers) -> tuple[Route, ...]:
             "What a channel may sell, as it changes: events `resumed` or `reset` after Last-Event-ID, `stock`,"
             " `synced` once every known SKU was sent, `status` and `error`",
             answers={200: documents.ChannelUpdate},
+            answer_type=SSE,
+            query=("last_event_id",),
+        ),
+        Route(
+            "GET",
+            "/v1/channels/{channel}/orders/feed",
+            handlers.order_feeds.feed,
+            "A channel's orders as they change: events `resumed` or `reset` after Last-Event-ID, `order`, `synced` once"
+            " everything missed was sent, `status` and `error`",
+            answers={200: documents.OrderUpdate},
             answer_type=SSE,
             query=("last_event_id",),
         ),

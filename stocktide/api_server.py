@@ -15,10 +15,12 @@ from contextlib import AsyncExitStack
 from functools import partial
 from importlib.metadata import version
 from ipaddress import ip_address
+from typing import Any
 
 from aiohttp import web
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.errors import KafkaError
+from msgspec import Struct
 from redis.asyncio import Redis
 
 from stocktide.api.app import make_app
@@ -27,6 +29,10 @@ from stocktide.api.event_producer import InputEventProducer, make_producer
 from stocktide.api.feeds.catch_up import CatchUp
 from stocktide.api.feeds.consumer import ChannelStockConsumer
 from stocktide.api.feeds.hub import Hub
+from stocktide.api.feeds.order_history import HISTORY_FETCH_BYTES_MAX, OrderHistory
+from stocktide.api.feeds.order_sse import OrderFeedHandler
+from stocktide.api.feeds.order_tail import OrderTail
+from stocktide.api.feeds.orders import OrderHub
 from stocktide.api.feeds.snapshots import SnapshotMonitor
 from stocktide.api.feeds.sse import FeedHandler
 from stocktide.api.handlers import health
@@ -48,10 +54,11 @@ from stocktide.main_loop import configure_logging, run_main, run_unless_stopped,
 from stocktide.progress import WaitReporter, report_while_waiting
 from stocktide.retry import poll_until
 from stocktide.settings import Settings
+from stocktide.streams.contract.documents import Status
 from stocktide.streams.journal.log import KafkaLog
 from stocktide.streams.kafka.publish import OutputRow
 from stocktide.streams.kafka.raw_records import deliver_raw_records
-from stocktide.streams.topics import ALERTS, CHANNEL_STOCK, JOURNAL
+from stocktide.streams.topics import ALERTS, CHANNEL_STOCK, JOURNAL, RESERVATIONS
 from stocktide.tables.ledger.client import Ledger
 from stocktide.tables.ledger.connection import connect
 from stocktide.tables.ledger.control import LedgerControl
@@ -97,25 +104,64 @@ async def _start(settings: Settings, stack: AsyncExitStack, listening: socket.so
     redis = connect(settings.redis, **settings.redis_access())
     stack.push_async_callback(redis.aclose)
     producer = make_producer(settings.kafka, **settings.kafka_access())
-    consumer = AIOKafkaConsumer(
-        **settings.kafka_client(), enable_auto_commit=False, auto_offset_reset="earliest", fetch_max_wait_ms=100
-    )
+    consumer = _make_consumer(settings, auto_offset_reset="earliest")
     for client in (producer, consumer):
         stack.push_async_callback(client.stop)
         try:
             await client.start()
         except (KafkaError, OSError) as error:
             raise StartError(f"Kafka at {settings.kafka} refuses a client: {error}") from error
-    topic = CHANNEL_STOCK.full_name(settings.app_id)
-    hub = Hub(await _count_partitions(producer, topic))
-    source = ChannelStockConsumer(consumer, topic, hub)
-    handlers = _make_handlers(settings, stack, redis, producer, hub, source)
+    feeds = await _make_feeds(settings, stack, producer, consumer)
+    handlers = _make_handlers(settings, stack, redis, producer, feeds)
     await handlers.readiness.check()
     reporting = report_while_waiting(logger.warning, "the API", handlers.readiness.trouble)
-    for work in (source.run(), handlers.readiness.watch(), reporting):
+    for work in (feeds.source.run(), handlers.readiness.watch(), reporting):
         stack.push_async_callback(_cancel, asyncio.create_task(work))
-    await _listen(handlers, hub, stack, listening)
+    await _listen(handlers, feeds, stack, listening)
     _log_address(settings, listening)
+
+
+class Feeds(Struct, frozen=True):
+    """The parts of the feeds of stock, and of those of orders."""
+
+    hub: Hub
+    source: ChannelStockConsumer
+    orders: OrderHub
+    tail: OrderTail
+    history: OrderHistory
+
+    def notify(self, status: Status) -> None:
+        """Report a status to all subscribers."""
+        for hub in (self.hub, self.orders):
+            hub.notify("status", status)
+
+    def close(self) -> None:
+        """End every feed."""
+        for hub in (self.hub, self.orders):
+            hub.close()
+
+
+def _make_consumer(settings: Settings, **options: Any) -> AIOKafkaConsumer:
+    """A client without a group, not started."""
+    return AIOKafkaConsumer(**settings.kafka_client(), enable_auto_commit=False, fetch_max_wait_ms=100, **options)
+
+
+async def _make_feeds(
+    settings: Settings, stack: AsyncExitStack, producer: AIOKafkaProducer, consumer: AIOKafkaConsumer
+) -> Feeds:
+    topic, order_topic = (each.full_name(settings.app_id) for each in (CHANNEL_STOCK, RESERVATIONS))
+    hub = Hub(await _count_partitions(producer, topic))
+    orders = OrderHub(await _count_partitions(producer, order_topic))
+    tail = OrderTail(partial(_make_consumer, settings, auto_offset_reset="none"), order_topic, orders)
+    stack.push_async_callback(tail.close)
+    make_reader = partial(
+        _make_consumer,
+        settings,
+        auto_offset_reset="earliest",
+        max_partition_fetch_bytes=HISTORY_FETCH_BYTES_MAX,
+    )
+    source = ChannelStockConsumer(consumer, topic, hub)
+    return Feeds(hub, source, orders, tail, OrderHistory(make_reader, order_topic))
 
 
 async def _count_partitions(producer: AIOKafkaProducer, topic: str) -> int:
@@ -141,8 +187,7 @@ def _make_handlers(
     stack: AsyncExitStack,
     redis: Redis,
     producer: AIOKafkaProducer,
-    hub: Hub,
-    source: ChannelStockConsumer,
+    feeds: Feeds,
 ) -> Handlers:
     settlements = SettlementListener(redis, settings.app_id)
     settlements.start()
@@ -156,18 +201,19 @@ def _make_handlers(
     known = KnownChannels(submitter)
     stack.push_async_callback(known.close)
     event_producer = InputEventProducer(producer)
-    probe = health.ApiProgressProbe(settings.app_id, source, settlements, batcher, event_producer)
+    probe = health.ApiProgressProbe(settings.app_id, feeds.source, feeds.tail, settlements, batcher, event_producer)
     stalls = StallMonitor(probe.look, partial(_alert, event_producer, settings), f"api {settings.host}:{settings.port}")
     stack.push_async_callback(_cancel, asyncio.create_task(stalls.run()))
     checks = {
         "kafka": partial(health.check_kafka, producer),
         "redis": partial(health.check_redis, redis),
         "ledger": partial(health.check_ledger, ledger, reads),
-        "feeds": partial(health.check_feeds, source),
+        "feeds": partial(health.check_feeds, feeds.source),
         "stalls": partial(health.check_stalls, stalls),
     }
+    hub = feeds.hub
     snapshots = SnapshotMonitor(hub, lambda cursor, limit: reads.settled(lambda: ledger.read_known_skus(cursor, limit)))
-    readiness = health.Readiness(checks, lambda status: hub.notify("status", status))
+    readiness = health.Readiness(checks, feeds.notify)
     return Handlers(
         orders=OrderHandlers(batcher, ledger, reads),
         stock=StockHandlers(ledger, reads),
@@ -180,9 +226,10 @@ def _make_handlers(
         ),
         policies=PolicyHandlers(submitter, ledger, reads, settings.publish_interval_ms),
         events=EventHandlers(event_producer, settings.app_id, settings.request_seconds, limits.future_ms),
-        feeds=FeedHandler(hub, CatchUp(hub, source), known, snapshots, lambda: readiness.latest),
+        feeds=FeedHandler(hub, CatchUp(hub, feeds.source), known, snapshots, lambda: readiness.latest),
+        order_feeds=OrderFeedHandler(feeds.orders, feeds.tail, feeds.history, lambda: readiness.latest),
         readiness=readiness,
-        metrics=_make_metrics(batcher, submitter, hub, snapshots, readiness, stalls),
+        metrics=_make_metrics(batcher, submitter, feeds, snapshots, readiness, stalls),
         pages=BoardHandlers(),
     )
 
@@ -198,7 +245,7 @@ async def _alert(event_producer: InputEventProducer, settings: Settings, rows: S
 def _make_metrics(
     batcher: CommandBatcher,
     submitter: Submitter,
-    hub: Hub,
+    feeds: Feeds,
     snapshots: SnapshotMonitor,
     readiness: health.Readiness,
     stalls: StallMonitor,
@@ -208,8 +255,11 @@ def _make_metrics(
     metrics.watch(
         {
             "commands_waiting": ("Commands that wait for a call of the ledger", lambda: batcher.waiting),
-            "feed_readers": ("Subscribers of feeds", lambda: hub.readers),
-            "feed_rows": ("Channel updates held for the feeds", lambda: hub.rows),
+            "feed_readers": ("Subscribers of feeds", lambda: feeds.hub.readers),
+            "feed_rows": ("Channel updates held for the feeds", lambda: feeds.hub.rows),
+            "order_feed_readers": ("Subscribers of feeds of orders", lambda: feeds.orders.readers),
+            "order_feed_bytes": ("Bytes of changes held for the feeds of orders", lambda: feeds.orders.bytes),
+            "order_feeds_behind": ("Subscribers that get from Kafka what they missed", lambda: feeds.history.readers),
             "feeds_late": ("Channels whose feeds wait long for a SKU that is known", lambda: len(snapshots.late)),
             "resubmitted": ("Calls of the ledger that were made again", lambda: submitter.resubmitted),
             "ready": ("1 while /readyz says so", lambda: float(readiness.latest.ready)),
@@ -218,12 +268,12 @@ def _make_metrics(
     return metrics
 
 
-async def _listen(handlers: Handlers, hub: Hub, stack: AsyncExitStack, listening: socket.socket) -> None:
+async def _listen(handlers: Handlers, feeds: Feeds, stack: AsyncExitStack, listening: socket.socket) -> None:
     routes = make_routes(handlers)
     app = make_app(routes, handlers.metrics, make_openapi_document(routes, version("stocktide")))
 
     async def end_feeds(_: web.Application) -> None:
-        hub.close()
+        feeds.close()
 
     app.on_shutdown.append(end_feeds)
     try:

@@ -54,9 +54,9 @@ def order_view(order_id: str, record: OrderRecord, replayed: bool) -> Order:
     return Order(*_order_fields(order_id, record), replayed)
 
 
-def published_order(order_id: str, record: OrderRecord, batch: int) -> PublishedOrder:
+def published_order(order_id: str, record: OrderRecord, batch: int, restated: bool = False) -> PublishedOrder:
     """A row of `reservations`."""
-    return PublishedOrder(*_order_fields(order_id, record), batch, record.outcome, record)
+    return PublishedOrder(*_order_fields(order_id, record), batch, record.outcome, record, restated or UNSET)
 
 
 def _order_fields(order_id: str, record: OrderRecord) -> tuple[str, str, str, list[Line], str, str | None, int]:

@@ -67,12 +67,24 @@ class Order(OrderFields, frozen=True):
     replayed: bool
 
 
+class OrderUpdate(Order, frozen=True):
+    """An order after a change, as its feed shows it; `event` names a change that its sender did not ask for."""
+
+    event: str | UnsetType = UNSET
+
+
 class PublishedOrder(OrderFields, frozen=True):
-    """A row of `reservations`; `outcome` is that of the placing, `record` the ledger's."""
+    """A row of `reservations`; `outcome` is that of the placing, `record` the ledger's. `restated`: the order has not
+    changed, its row was only written again."""
 
     batch: int
     outcome: str
     record: Any
+    restated: bool | UnsetType = UNSET
+
+
+# What of a row is not for readers of orders.
+PUBLISHED_ORDER_INTERNALS = ("batch", "outcome", "record", "restated")
 
 
 class WarehouseStock(_Document, frozen=True):
