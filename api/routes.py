@@ -17,6 +17,7 @@ from stocktide.api.handlers.board import BoardHandlers
 from stocktide.api.handlers.events import EventHandlers
 from stocktide.api.handlers.health import Readiness
 from stocktide.api.handlers.history import HistoryHandler
+from stocktide.api.handlers.order_lists import OrderListHandler
 from stocktide.api.handlers.orders import ExtendBody, OrderHandlers
 from stocktide.api.handlers.policies import PolicyBody, PolicyHandlers
 from stocktide.api.handlers.pools import PoolHandler
@@ -35,6 +36,7 @@ class Handlers(Struct, frozen=True):
     """The handlers of all calls."""
 
     orders: OrderHandlers
+    order_lists: OrderListHandler
     stock: StockHandlers
     pools: PoolHandler
     history: HistoryHandler
@@ -78,6 +80,14 @@ def _orders(handlers: Handlers) -> tuple[Route, ...]:
             "Place an order: hold its units until they are paid or the hold ends",
             body=OrderBody,
             answers={200: documents.Order, 201: documents.Order},
+        ),
+        Route(
+            "GET",
+            "/v1/orders",
+            handlers.order_lists.orders,
+            "Orders by page: all of them, those with short units, or those that a warehouse below zero holds",
+            answers={200: documents.OrderPage},
+            query=("state", "short", "at_risk", "channel", "sku", "cursor", "limit"),
         ),
         Route("GET", one, orders.get, "An order", answers=found),
         Route(
@@ -155,6 +165,14 @@ def _reads(handlers: Handlers) -> tuple[Route, ...]:
             "The changes of a SKU with their causes, newest first, by page",
             answers={200: documents.StockHistory},
             query=("limit", "cursor", "since"),
+        ),
+        Route(
+            "GET",
+            "/v1/preorders",
+            handlers.order_lists.queue,
+            "The orders that wait for units of a SKU, the next to be filled first, by page",
+            answers={200: documents.QueuePage},
+            query=("sku", "cursor", "limit"),
         ),
         Route(
             "GET",

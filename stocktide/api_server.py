@@ -39,6 +39,7 @@ from stocktide.api.handlers import health
 from stocktide.api.handlers.board import BoardHandlers
 from stocktide.api.handlers.events import EventHandlers
 from stocktide.api.handlers.history import HistoryHandler
+from stocktide.api.handlers.order_lists import OrderListHandler
 from stocktide.api.handlers.orders import OrderHandlers
 from stocktide.api.handlers.policies import PolicyHandlers
 from stocktide.api.handlers.pools import PoolHandler
@@ -216,6 +217,7 @@ def _make_handlers(
     readiness = health.Readiness(checks, feeds.notify)
     return Handlers(
         orders=OrderHandlers(batcher, ledger, reads),
+        order_lists=OrderListHandler(ledger, reads),
         stock=StockHandlers(ledger, reads),
         pools=PoolHandler(ledger, reads),
         history=HistoryHandler(

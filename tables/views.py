@@ -24,6 +24,7 @@ from stocktide.streams.contract.documents import (
     PublishedMovement,
     PublishedOrder,
     PublishedStock,
+    QueuedLine,
     StockAnswer,
     WarehouseStock,
 )
@@ -52,6 +53,22 @@ _Extended = TypeVar("_Extended", bound=Struct)
 def order_view(order_id: str, record: OrderRecord, replayed: bool) -> Order:
     """An order of the contract. A `parked` record is no order; check `is_order` first."""
     return Order(*_order_fields(order_id, record), replayed)
+
+
+def queued_line(place: int, sku: str, order_id: str, record: OrderRecord) -> QueuedLine | None:
+    """The line of an order that waits for units of a SKU; None if none does."""
+    order = order_view(order_id, record, replayed=False)
+    for line in order.lines:
+        if line.sku == sku and (line.short or line.preordered):
+            return QueuedLine(
+                **structs.asdict(line),
+                place=place,
+                order_id=order_id,
+                channel=order.channel,
+                priority=record.priority,
+                placed_at=order.placed_at,
+            )
+    return None
 
 
 def published_order(order_id: str, record: OrderRecord, batch: int, restated: bool = False) -> PublishedOrder:

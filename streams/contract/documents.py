@@ -24,7 +24,8 @@ LineState = Annotated[
     _one_of("reserved", "preordered", "rejected", "committed", "shipped", "cancelled", "expired", "returned"),
 ]
 AnnouncementState = Annotated[str, _one_of("expected", "partly_received", "received", "over_received", "withdrawn")]
-OrderState = Annotated[str, _one_of("reserved", "paid", "shipped", "cancelled", "expired", "rejected")]
+ORDER_STATES = ("reserved", "paid", "shipped", "cancelled", "expired", "rejected")
+OrderState = Annotated[str, _one_of(*ORDER_STATES)]
 
 encode = msgspec.json.Encoder().encode
 
@@ -65,6 +66,30 @@ class Order(OrderFields, frozen=True):
     """An order as it is now."""
 
     replayed: bool
+
+
+class OrderPage(_Document, frozen=True):
+    """A page of orders, which may be short or empty although `next`, the cursor of the page after it, is not null."""
+
+    items: list[Order]
+    next: str | None
+
+
+class QueuedLine(Line, frozen=True, kw_only=True):
+    """A line that waits for units, `place` in the queue of its SKU counted from 1 on this page, and its order."""
+
+    place: int
+    order_id: str
+    channel: str
+    priority: str
+    placed_at: str
+
+
+class QueuePage(_Document, frozen=True):
+    """A page of the queue of a SKU, the next to be filled first; `next` is the cursor of the page after it."""
+
+    items: list[QueuedLine]
+    next: str | None
 
 
 class OrderUpdate(Order, frozen=True):
