@@ -127,8 +127,8 @@ class RowCollector:
 
 def _only_restates(decision: RawDecision) -> bool:
     """Whether the batch is a page of the restate pass that has changed nothing."""
-    restates = {result.outcome for result in decision.results} == {Outcome.RESTATED}
-    return restates and not unpack_effects(decision)
+    results = decision.results
+    return len(results) == 1 and results[0].outcome == Outcome.RESTATED and not unpack_effects(decision)
 
 
 def _order_row(row: PackedOrder, batch: int, restated: bool) -> OutputRow:
