@@ -30,7 +30,7 @@ PAGE_ORDERS_MAX = 500
 READS_MAX = 10
 # Keys of the first call, which may all be orders that match: what does not fit into the page fits into its cursor.
 FIRST_KEYS = 50
-KEYS_MAX = 1_000
+KEYS_MAX = 500
 # Of order_ids in a cursor, which is part of a query (64 KiB).
 LEFT_BYTES_MAX = 32 * 1024
 
@@ -87,9 +87,14 @@ class OrderFilter(Struct, frozen=True):
         lines = [line for line in record.lines if self.sku in (None, line.sku)]
         return any(line.short for line in lines) if self.short else self.sku is None or bool(lines)
 
-    def is_at_risk(self, record: OrderRecord, found: SkuOrders) -> bool:
-        """Whether the order holds units of the SKU at a warehouse below zero."""
-        return any(line.sku == found.sku and line.warehouses.keys() & found.below_zero for line in record.lines)
+    def matches_in(self, found: SkuOrders, record: OrderRecord) -> bool:
+        """Whether an order is shown among those of a SKU: if it holds units of it at a warehouse below zero; if it is
+        short, only among those of the first SKU of which it is."""
+        if not self.matches(record):
+            return False
+        if self.at_risk:
+            return any(line.sku == found.sku and line.warehouses.keys() & found.below_zero for line in record.lines)
+        return self.sku is not None or next(line.sku for line in record.lines if line.short) == found.sku
 
 
 class OrderListHandler:
@@ -181,10 +186,7 @@ class OrderListHandler:
             )
             found = await self._reads.settled(read, deadline)
             for group in found.groups:
-                matching = [row for row in group.rows if wanted.matches(row.record)]
-                if wanted.at_risk:
-                    matching = [row for row in matching if wanted.is_at_risk(row.record, group)]
-                _add(items, matching)
+                _add(items, [row for row in group.rows if wanted.matches_in(group, row.record)])
             following = found.next
         return list(items.values()), None if following is None else _sku_cursor(following)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import msgspec
@@ -11,8 +11,8 @@ import pytest
 from aiohttp.test_utils import make_mocked_request
 
 from stocktide.api.cursors import decode_cursor, encode_cursor
-from stocktide.api.handlers import order_lists
 from stocktide.api.handlers.order_lists import KeyCursor, OrderListHandler, SkuCursor
+from stocktide.tables.ledger import scripts
 from stocktide.tables.ledger.records import OrderRecord
 from tests.harness.servers import RedisServer
 from tests.ledger.shop_client import RedisShopClient, open_shop
@@ -170,20 +170,23 @@ async def test_a_cursor_of_another_server_begins_the_pass_again(redis_shop: Redi
         assert set(records) <= {order["order_id"] for order in await all_of(redis_shop, "", after=other)}
 
 
-async def test_what_fits_into_no_cursor_is_read_again(
-    redis_shop: RedisShopClient, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A pass that finds nothing for long asks for many keys, and then finds more than a page and a cursor hold."""
-    monkeypatch.setattr(order_lists, "LEFT_BYTES_MAX", 40)
-    monkeypatch.setattr(order_lists, "FIRST_KEYS", 4)
-    records = await fill_shop(redis_shop, 100)
-    paid = sorted(order_id for order_id, record in records.items() if record.state == "paid")
-    assert await ids_of(redis_shop, "state=paid", 4) == paid
+@pytest.fixture
+def few_entries(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Whether a call reads few entries of a queue over all channels."""
+    text_of = scripts._module_text
+    if request.param:
+        few = "ENTRIES_MAX = 6"
+        monkeypatch.setattr(scripts, "_module_text", lambda name: text_of(name).replace("ENTRIES_MAX = 1000", few))
+        scripts.load_source.cache_clear()
+        assert few in scripts.load_source("read")
+    yield
+    scripts.load_source.cache_clear()
 
 
+@pytest.mark.parametrize("few_entries", [False, True], indirect=True)
 @pytest.mark.parametrize("limit", [1, 4, 100])
 async def test_the_queue_of_a_sku_is_in_the_order_in_which_it_is_filled(
-    redis_shop: RedisShopClient, limit: int
+    few_entries: None, redis_shop: RedisShopClient, limit: int
 ) -> None:
     for channel in ("tmall", "jd", "own"):
         await redis_shop.set_policy(channel, below_threshold="preorder", preorder_cap=100)
@@ -195,7 +198,9 @@ async def test_the_queue_of_a_sku_is_in_the_order_in_which_it_is_filled(
     await redis_shop.place("o8", {"A": 1}, channel="own", accept="sold", allow_preorder=False)
     items = await all_of(redis_shop, "sku=A", limit, "preorders")
     assert [item["order_id"] for item in items] == ["o0", "o8", "o5", "o1", "o2", "o3", "o4", "o6", "o7"]
-    assert [item["place"] for item in items[:limit]] == list(range(1, min(limit, len(items)) + 1))
+    assert items[0]["place"] == 1
+    (_, page) = await get(redis_shop, "sku=A&limit=2", "preorders")
+    assert [item["place"] for item in page["items"]] == [1, 2]
     assert items[0] | {"short": 2, "preordered": 0, "channel": "tmall", "priority": "standard"} == items[0]
     assert items[2] | {"short": 0, "preordered": 2, "channel": "own", "priority": "vip", "sku": "A"} == items[2]
     await redis_shop.receive("B", 1)

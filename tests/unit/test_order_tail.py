@@ -44,6 +44,7 @@ class FakeConsumer:
     def __init__(self, kafka: FakeKafka) -> None:
         self._kafka = kafka
         self.is_running = False
+        self.is_stopped = False
         self.at: int | None = None
 
     async def start(self) -> None:
@@ -53,6 +54,7 @@ class FakeConsumer:
 
     async def stop(self) -> None:
         self.is_running = False
+        self.is_stopped = True
 
     def assign(self, partitions: Any) -> None:
         pass
@@ -94,9 +96,10 @@ async def test_nothing_is_read_without_a_user_and_one_reader_serves_all() -> Non
     assert await hub.reached((6,), SECONDS_MAX)
     for _ in range(10):
         tail.release()
+    beginnings = hub.beginnings
     await tail.acquire()  # within the time in which a client may return
     await asyncio.sleep(0.1)
-    assert (kafka.running, hub.covers((5,))) == (1, True)
+    assert (kafka.running, hub.covers((5,)), hub.beginnings) == (1, True, beginnings)
     tail.release()
     await eventually(lambda: kafka.running == 0, SECONDS_MAX)
     assert (len(kafka.clients), hub.bytes, hub.covers((5,))) == (1, 0, False)
@@ -105,12 +108,14 @@ async def test_nothing_is_read_without_a_user_and_one_reader_serves_all() -> Non
 async def test_a_user_who_comes_while_the_reader_stops_gets_a_new_one() -> None:
     kafka, hub = FakeKafka(), OrderHub(1)
     tail = OrderTail(kafka.make, "reservations", hub, unused_seconds=0)
-    for _ in range(20):
+    for turns in range(20):
         await tail.acquire()
+        await asyncio.sleep(0.01)
         assert tail.source is not None
         assert kafka.running == 1
         tail.release()
-        await asyncio.sleep(0)
+        for _ in range(turns % 4):  # the timer fires, the stop begins
+            await asyncio.sleep(0)
     await tail.close()
     assert kafka.running == 0
 
@@ -123,6 +128,7 @@ async def test_a_reader_that_cannot_start_is_stopped_and_tried_again_for_the_nex
         with pytest.raises(KafkaConnectionError):
             await tail.acquire()
     assert (tail.users, kafka.running, tail.source) == (0, 0, None)
+    assert all(client.is_stopped for client in kafka.clients)
     kafka.is_away = False
     await tail.acquire()
     assert kafka.running == 1

@@ -12,11 +12,13 @@ local pack = cmsgpack.pack
 local ORDERS_BYTES_MAX = 524288 -- 512 KiB of records of orders per call: some 3 ms
 local SKUS_MAX = 500 -- examined per call: some 5 ms
 local WAREHOUSES_MAX = 4000 -- of these SKUs: some 8 ms
-local ENTRIES_MAX = 2000 -- of the queues of one SKU over all channels: some 3 ms
+local ENTRIES_MAX = 1000 -- of the queues of one SKU over all channels: some 2 ms
+
+local bytes = 0 -- of the records that were read
 
 -- -> {[order_id, record], …} as msgpack, how many of `ids` were read
 local function rows_of(ids)
-  local rows, bytes = {}, 0
+  local rows = {}
   for i, id in ipairs(ids) do
     if bytes > ORDERS_BYTES_MAX then return rows, i - 1 end
     local packed = redis.call('GET', KEYS[1] .. 'order:' .. id)
@@ -126,7 +128,7 @@ end
 local function of_skus(what, first, is_all, score, id, count)
   local groups, examined = {}, 0
   for i, name in ipairs(names_from(first, is_all)) do
-    if i > SKUS_MAX or examined > WAREHOUSES_MAX or count <= 0 then
+    if i > SKUS_MAX or examined > WAREHOUSES_MAX or bytes > ORDERS_BYTES_MAX or count <= 0 then
       return MSGPACK.ARRAY_2 .. msgpack.array(groups) .. pack({name, '', ''})
     end
     local sku = skus.get(name)
