@@ -15,24 +15,17 @@ from contextlib import AsyncExitStack
 from functools import partial
 from importlib.metadata import version
 from ipaddress import ip_address
-from typing import Any
 
 from aiohttp import web
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
-from msgspec import Struct
 from redis.asyncio import Redis
 
 from stocktide.api.app import make_app
 from stocktide.api.batching import CommandBatcher
 from stocktide.api.event_producer import InputEventProducer, make_producer
 from stocktide.api.feeds.catch_up import CatchUp
-from stocktide.api.feeds.consumer import ChannelStockConsumer
-from stocktide.api.feeds.hub import Hub
-from stocktide.api.feeds.order_history import HISTORY_FETCH_BYTES_MAX, OrderHistory
 from stocktide.api.feeds.order_sse import OrderFeedHandler
-from stocktide.api.feeds.order_tail import OrderTail
-from stocktide.api.feeds.orders import OrderHub
 from stocktide.api.feeds.snapshots import SnapshotMonitor
 from stocktide.api.feeds.sse import FeedHandler
 from stocktide.api.handlers import health
@@ -50,16 +43,15 @@ from stocktide.api.metrics import ApiMetrics
 from stocktide.api.openapi import make_openapi_document
 from stocktide.api.routes import Handlers, make_routes
 from stocktide.api.settled_reads import SettledReads
+from stocktide.api_feeds import Feeds, make_consumer, make_feeds
 from stocktide.errors import CommandError, StartError
 from stocktide.main_loop import configure_logging, run_main, run_unless_stopped, stop_on_signals
-from stocktide.progress import WaitReporter, report_while_waiting
-from stocktide.retry import poll_until
+from stocktide.progress import report_while_waiting
 from stocktide.settings import Settings
-from stocktide.streams.contract.documents import Status
 from stocktide.streams.journal.log import KafkaLog
 from stocktide.streams.kafka.publish import OutputRow
 from stocktide.streams.kafka.raw_records import deliver_raw_records
-from stocktide.streams.topics import ALERTS, CHANNEL_STOCK, JOURNAL, RESERVATIONS
+from stocktide.streams.topics import ALERTS, JOURNAL
 from stocktide.tables.ledger.client import Ledger
 from stocktide.tables.ledger.connection import connect
 from stocktide.tables.ledger.control import LedgerControl
@@ -105,14 +97,14 @@ async def _start(settings: Settings, stack: AsyncExitStack, listening: socket.so
     redis = connect(settings.redis, **settings.redis_access())
     stack.push_async_callback(redis.aclose)
     producer = make_producer(settings.kafka, **settings.kafka_access())
-    consumer = _make_consumer(settings, auto_offset_reset="earliest")
+    consumer = make_consumer(settings, auto_offset_reset="earliest")
     for client in (producer, consumer):
         stack.push_async_callback(client.stop)
         try:
             await client.start()
         except (KafkaError, OSError) as error:
             raise StartError(f"Kafka at {settings.kafka} refuses a client: {error}") from error
-    feeds = await _make_feeds(settings, stack, producer, consumer)
+    feeds = await make_feeds(settings, stack, producer, consumer)
     handlers = _make_handlers(settings, stack, redis, producer, feeds)
     await handlers.readiness.check()
     reporting = report_while_waiting(logger.warning, "the API", handlers.readiness.trouble)
@@ -120,67 +112,6 @@ async def _start(settings: Settings, stack: AsyncExitStack, listening: socket.so
         stack.push_async_callback(_cancel, asyncio.create_task(work))
     await _listen(handlers, feeds, stack, listening)
     _log_address(settings, listening)
-
-
-class Feeds(Struct, frozen=True):
-    """The parts of the feeds of stock, and of those of orders."""
-
-    hub: Hub
-    source: ChannelStockConsumer
-    orders: OrderHub
-    tail: OrderTail
-    history: OrderHistory
-
-    def notify(self, status: Status) -> None:
-        """Report a status to all subscribers."""
-        for hub in (self.hub, self.orders):
-            hub.notify("status", status)
-
-    def close(self) -> None:
-        """End every feed."""
-        for hub in (self.hub, self.orders):
-            hub.close()
-
-
-def _make_consumer(settings: Settings, **options: Any) -> AIOKafkaConsumer:
-    """A client without a group, not started."""
-    return AIOKafkaConsumer(**settings.kafka_client(), enable_auto_commit=False, fetch_max_wait_ms=100, **options)
-
-
-async def _make_feeds(
-    settings: Settings, stack: AsyncExitStack, producer: AIOKafkaProducer, consumer: AIOKafkaConsumer
-) -> Feeds:
-    topic, order_topic = (each.full_name(settings.app_id) for each in (CHANNEL_STOCK, RESERVATIONS))
-    hub = Hub(await _count_partitions(producer, topic))
-    orders = OrderHub(await _count_partitions(producer, order_topic))
-    tail = OrderTail(partial(_make_consumer, settings, auto_offset_reset="none"), order_topic, orders)
-    stack.push_async_callback(tail.close)
-    make_reader = partial(
-        _make_consumer,
-        settings,
-        auto_offset_reset="earliest",
-        max_partition_fetch_bytes=HISTORY_FETCH_BYTES_MAX,
-    )
-    source = ChannelStockConsumer(consumer, topic, hub)
-    return Feeds(hub, source, orders, tail, OrderHistory(make_reader, order_topic))
-
-
-async def _count_partitions(producer: AIOKafkaProducer, topic: str) -> int:
-    """The partitions of a topic, once a worker has created it. Raises StartError after START_SECONDS_MAX."""
-    waiting = WaitReporter(logger.warning, f"the topic {topic}")
-    partitions = 0
-
-    async def exists() -> bool:
-        nonlocal partitions
-        with contextlib.suppress(KafkaError):
-            partitions = len(await producer.partitions_for(topic))
-            return True
-        waiting("it is not there yet: a worker makes it")
-        return False
-
-    if not await poll_until(exists, START_SECONDS_MAX):
-        raise StartError(f"the topic {topic} is not there: run `stocktide topics --create` or a worker first")
-    return partitions
 
 
 def _make_handlers(

@@ -20,7 +20,8 @@ from stocktide.api.requests import check_channel, check_name, parse_limit, parse
 from stocktide.api.settled_reads import SettledReads
 from stocktide.streams.contract.documents import ORDER_STATES, Order, OrderPage, QueuePage
 from stocktide.streams.contract.events import Malformed
-from stocktide.tables.ledger.client import EntryCursor, FoundOrder, KeyPage, Ledger, SkuOrders
+from stocktide.tables.ledger.client import Ledger
+from stocktide.tables.ledger.order_pages import EntryCursor, FoundOrder, KeyPage, SkuOrders
 from stocktide.tables.ledger.records import OrderRecord
 from stocktide.tables.views import is_order, order_view, queued_line
 

@@ -20,6 +20,15 @@ from stocktide.errors import StocktideError
 from stocktide.streams.contract.times import now_ms as clock_ms
 from stocktide.streams.topics import DAY_MS, HOUR_MS, IDS_RETENTION_MS, JOURNAL_RECORD_BYTES_MAX
 from stocktide.tables.ledger.commands import Command
+from stocktide.tables.ledger.order_pages import (
+    EntryCursor,
+    KeyPage,
+    QueuedOrders,
+    SkuOrdersPage,
+    decode_key_page,
+    decode_queued_orders,
+    decode_sku_orders,
+)
 from stocktide.tables.ledger.outcomes import Outcome
 from stocktide.tables.ledger.packed import unpack_order, unpack_sku
 from stocktide.tables.ledger.raw_decision import decode_decision
@@ -145,57 +154,6 @@ class PooledSkus(Struct, frozen=True, array_like=True):
     more: bool
 
 
-class FoundOrder(Struct, frozen=True, array_like=True):
-    """An order with its packed record."""
-
-    order_id: str
-    packed: msgspec.Raw
-
-    @property
-    def record(self) -> OrderRecord:
-        """The record."""
-        return unpack_order(self.packed)
-
-
-class KeyPage(Struct, frozen=True, array_like=True):
-    """Orders among some keys of the server `run_id`; the rest is after `cursor` ("0": none) and in `left`."""
-
-    run_id: str
-    cursor: str
-    rows: tuple[FoundOrder, ...]
-    left: tuple[str, ...]
-
-
-class EntryCursor(Struct, frozen=True, array_like=True):
-    """A place among the orders of SKUs: after an entry of an index of `sku`, or before all of them ("")."""
-
-    sku: str = ""
-    score: str = ""
-    order_id: str = ""
-
-
-class SkuOrders(Struct, frozen=True, array_like=True):
-    """Orders that are short of a SKU, or that hold units of it; `below_zero`: its warehouses below zero."""
-
-    sku: str
-    below_zero: tuple[str, ...]
-    rows: tuple[FoundOrder, ...]
-
-
-class SkuOrdersPage(Struct, frozen=True, array_like=True):
-    """Orders by SKU, and the place after them (None: the end)."""
-
-    groups: tuple[SkuOrders, ...]
-    next: EntryCursor | None
-
-
-class QueuedOrders(Struct, frozen=True, array_like=True):
-    """Orders in the order of a queue, and the place after them (None: the end)."""
-
-    rows: tuple[FoundOrder, ...]
-    next: EntryCursor | None
-
-
 class ChannelItem(Struct, frozen=True, array_like=True):
     """What one channel may sell of one SKU, as of the SKU's `version`, last changed `at` (ms)."""
 
@@ -212,9 +170,6 @@ _ITEMS = msgspec.msgpack.Decoder(tuple[ChannelItem, ...])
 _EXPECTED = msgspec.msgpack.Decoder(ExpectedPage)
 _KNOWN = msgspec.msgpack.Decoder(KnownSkus)
 _POOLS = msgspec.msgpack.Decoder(PooledSkus)
-_KEYS = msgspec.msgpack.Decoder(KeyPage)
-_SKU_ORDERS = msgspec.msgpack.Decoder(SkuOrdersPage)
-_QUEUE = msgspec.msgpack.Decoder(QueuedOrders)
 _POLICY = msgspec.msgpack.Decoder(tuple[dict[str, Any] | tuple[()] | None, dict[str, Any]])
 _REGISTRY = msgspec.msgpack.Decoder(RegistryRecord)
 
@@ -297,7 +252,7 @@ class Ledger:
         """The orders `ids`, or if there are none those among the next `keys` or so of all keys, which are in no order.
         `run_id` "" and `cursor` "0" begin; on another server than `run_id` the pass begins again."""
         answer = await self._ask("orders", run_id, cursor, min(keys, PAGE_SKUS_MAX), *ids)
-        return _read(answer, _KEYS.decode(answer[3]))
+        return _read(answer, decode_key_page(answer[3]))
 
     async def read_sku_orders(
         self, what: Literal["short", "at_risk"], after: EntryCursor, every_sku: bool, limit: int
@@ -306,13 +261,13 @@ class Ledger:
         of all from that one on. A page may be short or empty although others follow."""
         which = "all" if every_sku else ""
         answer = await self._ask(what, after.sku, which, after.score, after.order_id, min(limit, PAGE_SKUS_MAX))
-        return _read(answer, _SKU_ORDERS.decode(answer[3]))
+        return _read(answer, decode_sku_orders(answer[3]))
 
     async def read_queue(self, after: EntryCursor, limit: int) -> LedgerRead[QueuedOrders | None]:
         """Up to `limit` orders that wait for units of a SKU, the next to be filled first; None if the SKU is
         unknown."""
         answer = await self._ask("queue", after.sku, after.score, after.order_id, min(limit, PAGE_SKUS_MAX))
-        return _read(answer, _QUEUE.decode(answer[3]) if answer[3] else None)
+        return _read(answer, decode_queued_orders(answer[3]) if answer[3] else None)
 
     async def read_policy(
         self, channel: str, sku: str | None

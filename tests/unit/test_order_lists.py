@@ -10,7 +10,8 @@ from aiohttp.test_utils import make_mocked_request
 
 from stocktide.api.handlers.order_lists import KEYS_MAX, READS_MAX, OrderListHandler
 from stocktide.api.requests import QUERY_BYTES_MAX
-from stocktide.tables.ledger.client import FoundOrder, KeyPage, LedgerRead
+from stocktide.tables.ledger.client import LedgerRead
+from stocktide.tables.ledger.order_pages import FoundOrder, KeyPage
 from stocktide.tables.ledger.records import OrderRecord
 from tests.unit.test_pool_pages import FakeReads
 
