@@ -11,12 +11,14 @@ from typing import Any
 from aiohttp import web
 from msgspec import Struct
 
+from stocktide.api.feeds.order_sse import OrderFeedHandler
 from stocktide.api.feeds.sse import FeedHandler
 from stocktide.api.handlers.approvals import ApprovalHandlers
 from stocktide.api.handlers.board import BoardHandlers
 from stocktide.api.handlers.events import EventHandlers
 from stocktide.api.handlers.health import Readiness
 from stocktide.api.handlers.history import HistoryHandler
+from stocktide.api.handlers.order_lists import OrderListHandler
 from stocktide.api.handlers.orders import ExtendBody, OrderHandlers
 from stocktide.api.handlers.policies import PolicyBody, PolicyHandlers
 from stocktide.api.handlers.pools import PoolHandler
@@ -46,12 +48,14 @@ class Handlers(Struct, frozen=True):
 
     orders: OrderHandlers
     approvals: ApprovalHandlers
+    order_lists: OrderListHandler
     stock: StockHandlers
     pools: PoolHandler
     history: HistoryHandler
     policies: PolicyHandlers
     events: EventHandlers
     feeds: FeedHandler
+    order_feeds: OrderFeedHandler
     readiness: Readiness
     metrics: ApiMetrics
     pages: BoardHandlers
@@ -91,6 +95,14 @@ def _orders(handlers: Handlers) -> tuple[Route, ...]:
             body=OrderBody,
             answers={200: documents.Order, 201: documents.Order, 202: documents.Approval},
             headers=(ACTOR_HEADER,),
+        ),
+        Route(
+            "GET",
+            "/v1/orders",
+            handlers.order_lists.orders,
+            "Orders by page: all of them, those with short units, or those that a warehouse below zero holds",
+            answers={200: documents.OrderPage},
+            query=("state", "short", "at_risk", "channel", "sku", "cursor", "limit"),
         ),
         Route("GET", one, orders.get, "An order", answers=found),
         Route(
@@ -206,6 +218,14 @@ def _reads(handlers: Handlers) -> tuple[Route, ...]:
         ),
         Route(
             "GET",
+            "/v1/preorders",
+            handlers.order_lists.queue,
+            "The orders that wait for units of a SKU, the next to be filled first, by page",
+            answers={200: documents.QueuePage},
+            query=("sku", "cursor", "limit"),
+        ),
+        Route(
+            "GET",
             "/v1/pools",
             handlers.pools.get,
             "Units that are set aside for a purpose, by page",
@@ -228,6 +248,16 @@ def _reads(handlers: Handlers) -> tuple[Route, ...]:
             "What a channel may sell, as it changes: events `resumed` or `reset` after Last-Event-ID, `stock`,"
             " `synced` once every known SKU was sent, `status` and `error`",
             answers={200: documents.ChannelUpdate},
+            answer_type=SSE,
+            query=("last_event_id",),
+        ),
+        Route(
+            "GET",
+            "/v1/channels/{channel}/orders/feed",
+            handlers.order_feeds.feed,
+            "A channel's orders as they change: events `resumed` or `reset` after Last-Event-ID, `order`, `synced` once"
+            " everything missed was sent, `status` and `error`",
+            answers={200: documents.OrderUpdate},
             answer_type=SSE,
             query=("last_event_id",),
         ),

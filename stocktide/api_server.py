@@ -17,7 +17,7 @@ from importlib.metadata import version
 from ipaddress import ip_address
 
 from aiohttp import web
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
 from redis.asyncio import Redis
 
@@ -25,8 +25,7 @@ from stocktide.api.app import make_app
 from stocktide.api.batching import CommandBatcher
 from stocktide.api.event_producer import InputEventProducer, make_producer
 from stocktide.api.feeds.catch_up import CatchUp
-from stocktide.api.feeds.consumer import ChannelStockConsumer
-from stocktide.api.feeds.hub import Hub
+from stocktide.api.feeds.order_sse import OrderFeedHandler
 from stocktide.api.feeds.snapshots import SnapshotMonitor
 from stocktide.api.feeds.sse import FeedHandler
 from stocktide.api.handlers import health
@@ -34,6 +33,7 @@ from stocktide.api.handlers.approvals import ApprovalHandlers
 from stocktide.api.handlers.board import BoardHandlers
 from stocktide.api.handlers.events import EventHandlers
 from stocktide.api.handlers.history import HistoryHandler
+from stocktide.api.handlers.order_lists import OrderListHandler
 from stocktide.api.handlers.orders import OrderHandlers
 from stocktide.api.handlers.policies import PolicyHandlers
 from stocktide.api.handlers.pools import PoolHandler
@@ -44,15 +44,15 @@ from stocktide.api.metrics import ApiMetrics
 from stocktide.api.openapi import make_openapi_document
 from stocktide.api.routes import Handlers, make_routes
 from stocktide.api.settled_reads import SettledReads
+from stocktide.api_feeds import Feeds, make_consumer, make_feeds
 from stocktide.errors import CommandError, StartError
 from stocktide.main_loop import configure_logging, run_main, run_unless_stopped, stop_on_signals
-from stocktide.progress import WaitReporter, report_while_waiting
-from stocktide.retry import poll_until
+from stocktide.progress import report_while_waiting
 from stocktide.settings import Settings
 from stocktide.streams.journal.log import KafkaLog
 from stocktide.streams.kafka.publish import OutputRow
 from stocktide.streams.kafka.raw_records import deliver_raw_records
-from stocktide.streams.topics import ALERTS, CHANNEL_STOCK, JOURNAL
+from stocktide.streams.topics import ALERTS, JOURNAL
 from stocktide.tables.ledger.client import Ledger
 from stocktide.tables.ledger.connection import connect
 from stocktide.tables.ledger.control import LedgerControl
@@ -98,43 +98,21 @@ async def _start(settings: Settings, stack: AsyncExitStack, listening: socket.so
     redis = connect(settings.redis, **settings.redis_access())
     stack.push_async_callback(redis.aclose)
     producer = make_producer(settings.kafka, **settings.kafka_access())
-    consumer = AIOKafkaConsumer(
-        **settings.kafka_client(), enable_auto_commit=False, auto_offset_reset="earliest", fetch_max_wait_ms=100
-    )
+    consumer = make_consumer(settings, auto_offset_reset="earliest")
     for client in (producer, consumer):
         stack.push_async_callback(client.stop)
         try:
             await client.start()
         except (KafkaError, OSError) as error:
             raise StartError(f"Kafka at {settings.kafka} refuses a client: {error}") from error
-    topic = CHANNEL_STOCK.full_name(settings.app_id)
-    hub = Hub(await _count_partitions(producer, topic))
-    source = ChannelStockConsumer(consumer, topic, hub)
-    handlers = _make_handlers(settings, stack, redis, producer, hub, source)
+    feeds = await make_feeds(settings, stack, producer, consumer)
+    handlers = _make_handlers(settings, stack, redis, producer, feeds)
     await handlers.readiness.check()
     reporting = report_while_waiting(logger.warning, "the API", handlers.readiness.trouble)
-    for work in (source.run(), handlers.readiness.watch(), reporting):
+    for work in (feeds.source.run(), handlers.readiness.watch(), reporting):
         stack.push_async_callback(_cancel, asyncio.create_task(work))
-    await _listen(handlers, hub, stack, listening)
+    await _listen(handlers, feeds, stack, listening)
     _log_address(settings, listening)
-
-
-async def _count_partitions(producer: AIOKafkaProducer, topic: str) -> int:
-    """The partitions of a topic, once a worker has created it. Raises StartError after START_SECONDS_MAX."""
-    waiting = WaitReporter(logger.warning, f"the topic {topic}")
-    partitions = 0
-
-    async def exists() -> bool:
-        nonlocal partitions
-        with contextlib.suppress(KafkaError):
-            partitions = len(await producer.partitions_for(topic))
-            return True
-        waiting("it is not there yet: a worker makes it")
-        return False
-
-    if not await poll_until(exists, START_SECONDS_MAX):
-        raise StartError(f"the topic {topic} is not there: run `stocktide topics --create` or a worker first")
-    return partitions
 
 
 def _make_handlers(
@@ -142,8 +120,7 @@ def _make_handlers(
     stack: AsyncExitStack,
     redis: Redis,
     producer: AIOKafkaProducer,
-    hub: Hub,
-    source: ChannelStockConsumer,
+    feeds: Feeds,
 ) -> Handlers:
     settlements = SettlementListener(redis, settings.app_id)
     settlements.start()
@@ -157,21 +134,23 @@ def _make_handlers(
     known = KnownChannels(submitter)
     stack.push_async_callback(known.close)
     event_producer = InputEventProducer(producer)
-    probe = health.ApiProgressProbe(settings.app_id, source, settlements, batcher, event_producer)
+    probe = health.ApiProgressProbe(settings.app_id, feeds.source, feeds.tail, settlements, batcher, event_producer)
     stalls = StallMonitor(probe.look, partial(_alert, event_producer, settings), f"api {settings.host}:{settings.port}")
     stack.push_async_callback(_cancel, asyncio.create_task(stalls.run()))
     checks = {
         "kafka": partial(health.check_kafka, producer),
         "redis": partial(health.check_redis, redis),
         "ledger": partial(health.check_ledger, ledger, reads),
-        "feeds": partial(health.check_feeds, source),
+        "feeds": partial(health.check_feeds, feeds.source),
         "stalls": partial(health.check_stalls, stalls),
     }
+    hub = feeds.hub
     snapshots = SnapshotMonitor(hub, lambda cursor, limit: reads.settled(lambda: ledger.read_known_skus(cursor, limit)))
-    readiness = health.Readiness(checks, lambda status: hub.notify("status", status))
+    readiness = health.Readiness(checks, feeds.notify)
     return Handlers(
         orders=OrderHandlers(batcher, ledger, reads),
         approvals=ApprovalHandlers(batcher, ledger, reads),
+        order_lists=OrderListHandler(ledger, reads),
         stock=StockHandlers(ledger, reads),
         pools=PoolHandler(ledger, reads),
         history=HistoryHandler(
@@ -182,9 +161,10 @@ def _make_handlers(
         ),
         policies=PolicyHandlers(submitter, ledger, reads, settings.publish_interval_ms),
         events=EventHandlers(event_producer, settings.app_id, settings.request_seconds, limits.future_ms),
-        feeds=FeedHandler(hub, CatchUp(hub, source), known, snapshots, lambda: readiness.latest),
+        feeds=FeedHandler(hub, CatchUp(hub, feeds.source), known, snapshots, lambda: readiness.latest),
+        order_feeds=OrderFeedHandler(feeds.orders, feeds.tail, feeds.history, lambda: readiness.latest),
         readiness=readiness,
-        metrics=_make_metrics(batcher, submitter, hub, snapshots, readiness, stalls),
+        metrics=_make_metrics(batcher, submitter, feeds, snapshots, readiness, stalls),
         pages=BoardHandlers(),
     )
 
@@ -200,7 +180,7 @@ async def _alert(event_producer: InputEventProducer, settings: Settings, rows: S
 def _make_metrics(
     batcher: CommandBatcher,
     submitter: Submitter,
-    hub: Hub,
+    feeds: Feeds,
     snapshots: SnapshotMonitor,
     readiness: health.Readiness,
     stalls: StallMonitor,
@@ -210,8 +190,11 @@ def _make_metrics(
     metrics.watch(
         {
             "commands_waiting": ("Commands that wait for a call of the ledger", lambda: batcher.waiting),
-            "feed_readers": ("Subscribers of feeds", lambda: hub.readers),
-            "feed_rows": ("Channel updates held for the feeds", lambda: hub.rows),
+            "feed_readers": ("Subscribers of feeds", lambda: feeds.hub.readers),
+            "feed_rows": ("Channel updates held for the feeds", lambda: feeds.hub.rows),
+            "order_feed_readers": ("Subscribers of feeds of orders", lambda: feeds.orders.readers),
+            "order_feed_bytes": ("Bytes of changes held for the feeds of orders", lambda: feeds.orders.bytes),
+            "order_feeds_behind": ("Subscribers that get from Kafka what they missed", lambda: feeds.history.readers),
             "feeds_late": ("Channels whose feeds wait long for a SKU that is known", lambda: len(snapshots.late)),
             "resubmitted": ("Calls of the ledger that were made again", lambda: submitter.resubmitted),
             "ready": ("1 while /readyz says so", lambda: float(readiness.latest.ready)),
@@ -220,12 +203,12 @@ def _make_metrics(
     return metrics
 
 
-async def _listen(handlers: Handlers, hub: Hub, stack: AsyncExitStack, listening: socket.socket) -> None:
+async def _listen(handlers: Handlers, feeds: Feeds, stack: AsyncExitStack, listening: socket.socket) -> None:
     routes = make_routes(handlers)
     app = make_app(routes, handlers.metrics, make_openapi_document(routes, version("stocktide")))
 
     async def end_feeds(_: web.Application) -> None:
-        hub.close()
+        feeds.close()
 
     app.on_shutdown.append(end_feeds)
     try:

@@ -25,6 +25,7 @@ from stocktide.streams.contract.documents import (
     PublishedMovement,
     PublishedOrder,
     PublishedStock,
+    QueuedLine,
     RequestedLine,
     StockAnswer,
     WarehouseStock,
@@ -65,9 +66,25 @@ def order_view(order_id: str, record: OrderRecord, replayed: bool) -> Order:
     return Order(*_order_fields(order_id, record), replayed)
 
 
-def published_order(order_id: str, record: OrderRecord, batch: int) -> PublishedOrder:
+def queued_line(place: int, sku: str, order_id: str, record: OrderRecord) -> QueuedLine | None:
+    """The line of an order that waits for units of a SKU; None if none does."""
+    order = order_view(order_id, record, replayed=False)
+    for line in order.lines:
+        if line.sku == sku and (line.short or line.preordered):
+            return QueuedLine(
+                **structs.asdict(line),
+                place=place,
+                order_id=order_id,
+                channel=order.channel,
+                priority=record.priority,
+                placed_at=order.placed_at,
+            )
+    return None
+
+
+def published_order(order_id: str, record: OrderRecord, batch: int, restated: bool = False) -> PublishedOrder:
     """A row of `reservations`."""
-    return PublishedOrder(*_order_fields(order_id, record), batch, record.outcome, record)
+    return PublishedOrder(*_order_fields(order_id, record), batch, record.outcome, record, restated or UNSET)
 
 
 def _order_fields(order_id: str, record: OrderRecord) -> tuple[str, str, str, list[Line], str, str | None, int]:

@@ -33,12 +33,14 @@ from stocktide.streams.topics import (
     Topic,
     join_key,
 )
+from stocktide.tables.ledger.outcomes import Outcome
 from stocktide.tables.ledger.raw_decision import (
     PackedMovement,
     PackedOrder,
     PackedSku,
     RawDecision,
     is_parked,
+    unpack_effects,
     unpack_movement,
     unpack_offers,
     unpack_order,
@@ -57,7 +59,8 @@ class RowCollector:
     """Collects the rows of a few batches."""
 
     def __init__(self) -> None:
-        self._orders: dict[str, tuple[PackedOrder, int]] = {}
+        # With the batch, and whether the row only states the order again.
+        self._orders: dict[str, tuple[PackedOrder, int, bool]] = {}
         self._movements: dict[tuple[str, str], tuple[PackedMovement, int]] = {}
         self._skus: dict[str, tuple[PackedSku, int]] = {}
         self._policies: dict[tuple[str, str], tuple[PolicyRow, int]] = {}
@@ -67,12 +70,13 @@ class RowCollector:
 
     def add(self, decision: RawDecision) -> None:
         """Add a batch; it is newer than all before."""
-        batch = decision.batch
+        batch, restates = decision.batch, _only_restates(decision)
         for order in decision.orders:
             if order.changed and not is_parked(order.record):
-                self._orders[order.order_id] = (order, batch)
                 if _APPROVAL in bytes(order.record):
                     self._events[AUDIT] += _approval_rows(order, decision)
+                before = self._orders.get(order.order_id)
+                self._orders[order.order_id] = (order, batch, restates and (before is None or before[2]))
         for movement in decision.movements:
             if movement.changed:
                 self._movements[movement.warehouse, movement.id] = (movement, batch)
@@ -128,8 +132,15 @@ class RowCollector:
             yield topic, iter(rows)
 
 
-def _order_row(row: PackedOrder, batch: int) -> OutputRow:
-    return row.order_id.encode(), encode(published_order(row.order_id, unpack_order(row.record), batch))
+def _only_restates(decision: RawDecision) -> bool:
+    """Whether the batch is a page of the restate pass that has changed nothing."""
+    results = decision.results
+    return len(results) == 1 and results[0].outcome == Outcome.RESTATED and not unpack_effects(decision)
+
+
+def _order_row(row: PackedOrder, batch: int, restated: bool) -> OutputRow:
+    document = published_order(row.order_id, unpack_order(row.record), batch, restated)
+    return row.order_id.encode(), encode(document)
 
 
 def _movement_row(row: PackedMovement, batch: int) -> OutputRow:

@@ -1,9 +1,13 @@
-// One SKU in full, from GET /v1/stock/{sku}: the parts of its available units, by warehouse and by channel.
+// One SKU in full, from GET /v1/stock/{sku}: the parts of its available units, who waits for it and what is to come, by
+// warehouse and by channel.
 
 import { cell, element, nameOf, number } from "./marks.js";
+import { sections } from "./waiting.js";
 
 // The minimum interval between two reads while the SKU changes.
 const REFRESH_MS = 700;
+// The interval of reading it while no channel reports a change: who waits changes without one.
+const QUIET_MS = 3000;
 
 export class Detail {
   constructor(panel, title, body, close) {
@@ -14,6 +18,7 @@ export class Detail {
     this.busy = false;
     this.stale = false;
     close.addEventListener("click", () => this.close());
+    setInterval(() => { if (this.sku && !document.hidden) this.refresh(); }, QUIET_MS);
   }
 
   open(sku) {
@@ -45,7 +50,8 @@ export class Detail {
     try {
       const answer = await fetch(`/v1/stock/${encodeURIComponent(sku)}`);
       const body = await answer.json();
-      if (sku === this.sku) answer.ok ? this.show(body) : this.fail(body.detail ?? body.title);
+      const waiting = answer.ok ? await this.waiting(sku) : [];
+      if (sku === this.sku) answer.ok ? this.show(body, waiting) : this.fail(body.detail ?? body.title);
     } catch {
       if (sku === this.sku) this.fail("the API does not answer");
     }
@@ -59,7 +65,15 @@ export class Detail {
     this.body.replaceChildren(element("p", { class: "note", text: `The stock could not be read: ${why}` }));
   }
 
-  show(stock) {
+  async waiting(sku) {
+    try {
+      return await sections(sku);
+    } catch (error) {
+      return [element("p", { class: "aside", text: `Who waits, and what is to come, could not be read: ${error.message}` })];
+    }
+  }
+
+  show(stock, waiting) {
     const sum = element("dl", { class: "sum" });
     const line = (name, value, kind = "") =>
       sum.append(element("div", { class: kind }, element("dt", { text: name }), element("dd", { text: value })));
@@ -67,11 +81,14 @@ export class Detail {
     line("− committed (paid, not shipped)", number(stock.committed));
     line("− locked (held, not paid)", number(stock.locked));
     line("− reserved (set aside)", number(stock.reserved));
+    if (stock.short) line("− short (sold beyond the shelf)", number(stock.short));
     line("available", number(stock.available), stock.available < 0 ? "total negative" : "total");
     if (stock.preordered) line("preordered (not in stock yet)", number(stock.preordered));
     if (stock.incoming) line("incoming", number(stock.incoming));
     if (stock.damaged) line("damaged", number(stock.damaged));
-    this.body.replaceChildren(sum, this.warehouses(stock.warehouses), this.channels(stock.channels));
+    const scrolled = this.body.querySelector(".waiting ol")?.scrollTop ?? 0;
+    this.body.replaceChildren(sum, ...waiting, this.warehouses(stock.warehouses), this.channels(stock.channels));
+    this.body.querySelector(".waiting ol")?.scrollTo(0, scrolled);
   }
 
   warehouses(warehouses) {

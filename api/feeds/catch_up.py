@@ -13,7 +13,7 @@ from typing import Protocol
 
 from aiokafka.errors import KafkaError
 
-from stocktide.api.feeds.hub import Hub
+from stocktide.api.feeds.hub import TopicHub
 from stocktide.api.feeds.offset_vector import OffsetVector, dominates
 
 # A client may come from an API process that is ahead by a fetch or two. After this Kafka is asked whether the client's
@@ -24,7 +24,7 @@ KAFKA_SECONDS_MAX = 5.0
 
 
 class TopicProgress(Protocol):
-    """The part of `api.feeds.consumer.ChannelStockConsumer` that CatchUp needs."""
+    """The part of `api.feeds.consumer.TopicConsumer` that CatchUp needs."""
 
     complete: asyncio.Event
 
@@ -36,7 +36,7 @@ class TopicProgress(Protocol):
 class CatchUp:
     """Waits until this process has read everything that a client has seen."""
 
-    def __init__(self, hub: Hub, source: TopicProgress, poll_seconds: float = POLL_SECONDS) -> None:
+    def __init__(self, hub: TopicHub, source: TopicProgress, poll_seconds: float = POLL_SECONDS) -> None:
         self._hub = hub
         self._source = source
         self._poll_seconds = poll_seconds

@@ -1,4 +1,4 @@
-"""Reads the compacted topic `channel-stock` into the hub, from its beginning and without a group.
+"""Reads a compacted topic into its hub, without a group: `channel-stock` from its beginning.
 
 In: a started Kafka consumer. Out: a filled hub, and an event when it has reached the end that the topic had at the
 start.
@@ -12,7 +12,7 @@ import logging
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
-from stocktide.api.feeds.hub import Hub
+from stocktide.api.feeds.hub import Hub, TopicHub
 from stocktide.api.feeds.offset_vector import OffsetVector
 
 log = logging.getLogger(__name__)
@@ -25,14 +25,14 @@ POLL_MS = 200
 RETRY_SECONDS = 1.0
 
 
-class ChannelStockConsumer:
+class TopicConsumer:
     """Reads the topic into the hub while `run` runs."""
 
-    def __init__(self, consumer: AIOKafkaConsumer, topic: str, hub: Hub) -> None:
+    def __init__(self, consumer: AIOKafkaConsumer, topic: str, hub: TopicHub) -> None:
         self._consumer = consumer
         self._hub = hub
         self._partitions = [TopicPartition(topic, number) for number in range(hub.partitions)]
-        self._ends: dict[TopicPartition, int] | None = None
+        self._topic = topic
         # Set when everything that was published before the start was read.
         self.complete = asyncio.Event()
         # The error of the newest read, "" after a success.
@@ -40,18 +40,18 @@ class ChannelStockConsumer:
 
     async def run(self) -> None:
         """Read until cancelled; errors of Kafka are retried."""
-        self._consumer.assign(self._partitions)
+        self._assign()
         while True:
             try:
                 await self._poll()
                 self.trouble = ""
             except KafkaError as error:
                 self.trouble = str(error)
-                log.warning("reading channel-stock: %s; trying again", error)
+                log.warning("reading %s: %s; trying again", self._topic, error)
                 await asyncio.sleep(RETRY_SECONDS)
             except Exception as error:  # a bug: without this reader every feed would stop
                 self.trouble = repr(error)
-                log.exception("reading channel-stock failed; continuing after the last row")
+                log.exception("reading %s failed; continuing after the last row", self._topic)
                 for partition in self._partitions:
                     self._consumer.seek(partition, self._hub.position[partition.partition])
                 await asyncio.sleep(RETRY_SECONDS)
@@ -70,17 +70,32 @@ class ChannelStockConsumer:
         found = await self._consumer.end_offsets(self._partitions)
         return tuple(found[partition] for partition in self._partitions)
 
+    def _assign(self) -> None:
+        self._consumer.assign(self._partitions)
+
     async def _poll(self) -> None:
-        if self._ends is None:
-            await self._consumer.seek_to_beginning(*self._partitions)
-            self._ends = await self._consumer.end_offsets(self._partitions)
         fetched = await self._consumer.getmany(timeout_ms=POLL_MS, max_records=RECORDS_PER_TURN_MAX)
         for partition, records in fetched.items():
             self._hub.add(partition.partition, records)
         await asyncio.sleep(0)
+
+
+class ChannelStockConsumer(TopicConsumer):
+    """Reads `channel-stock` from its beginning."""
+
+    def __init__(self, consumer: AIOKafkaConsumer, topic: str, hub: Hub) -> None:
+        super().__init__(consumer, topic, hub)
+        self._channels = hub
+        self._ends: dict[TopicPartition, int] | None = None
+
+    async def _poll(self) -> None:
+        if self._ends is None:
+            await self._consumer.seek_to_beginning(*self._partitions)
+            self._ends = await self._consumer.end_offsets(self._partitions)
+        await super()._poll()
         if not self.complete.is_set() and await self._at_ends(self._ends):
             self.complete.set()
-            log.info("the feeds are complete: %d channel updates", self._hub.rows)
+            log.info("the feeds are complete: %d channel updates", self._channels.rows)
 
     async def _at_ends(self, ends: dict[TopicPartition, int]) -> bool:
         for partition, end in ends.items():

@@ -1,4 +1,4 @@
-"""The hub: the newest updates of all channels.
+"""The hub: the newest updates of all channels, and what it has in common with the hub of orders.
 
 In: records of `channel-stock` in the order of their partition. Out: channel logs to read, and notices for all readers.
 An addition never waits for a reader.
@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+from abc import ABC, abstractmethod
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
@@ -24,17 +25,13 @@ if TYPE_CHECKING:  # the transport imports Faust, which the API does without
 log = logging.getLogger(__name__)
 
 
-class Hub:
-    """All channels of one API process; bound to one event loop."""
+class TopicHub(ABC):
+    """What one API process has read of a topic, for its readers; bound to one event loop."""
 
     def __init__(self, partitions: int) -> None:
-        # By the first part of the topic's keys.
-        self._channels: dict[bytes, ChannelLog] = {}
-        # SKU → its number, by which the channels keep its updates.
-        self._skus: dict[bytes, int] = {}
         self._next = [0] * partitions
         self._moved = asyncio.Event()
-        self._readers: set[Callable[[bytes], None]] = set()
+        self._listeners: set[Callable[[bytes], None]] = set()
         self.closed = False
 
     @property
@@ -50,7 +47,68 @@ class Hub:
     @property
     def readers(self) -> int:
         """The number of readers."""
-        return len(self._readers)
+        return len(self._listeners)
+
+    @abstractmethod
+    def add(self, partition: int, records: Sequence[Record]) -> None:
+        """Add the next records of a partition; at least one."""
+
+    def advance_partition(self, partition: int, offset: int) -> None:
+        """Everything below `offset` was read: the last offsets of a partition may hold no record of ours."""
+        self._next[partition] = max(self._next[partition], offset)
+
+    async def moved(self, seconds_max: float) -> None:
+        """Wait until more was read, at most `seconds_max`."""
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._moved.wait(), seconds_max)
+
+    async def reached(self, offsets: OffsetVector, seconds_max: float) -> bool:
+        """Wait until everything below `offsets` was read; False after `seconds_max`."""
+        try:
+            async with asyncio.timeout(seconds_max):
+                while not dominates(self.position, offsets):
+                    await self._moved.wait()
+        except TimeoutError:
+            return False
+        return True
+
+    def add_listener(self, listener: Callable[[bytes], None]) -> None:
+        """Call `listener` with every notice (a frame) from now on."""
+        self._listeners.add(listener)
+
+    def remove_listener(self, listener: Callable[[bytes], None]) -> None:
+        """Remove a listener."""
+        self._listeners.discard(listener)
+
+    def notify(self, event: str, data: Any) -> None:
+        """Send a frame without an id to the readers of all channels."""
+        frame = encode_frame(event, encode(data))
+        for listener in self._listeners:
+            listener(frame)
+
+    def close(self) -> None:
+        """End every feed."""
+        self.closed = True
+        self._wake_all()
+
+    @abstractmethod
+    def _wake_all(self) -> None:
+        """Notify every reader."""
+
+    def _has_moved(self) -> None:
+        moved, self._moved = self._moved, asyncio.Event()
+        moved.set()
+
+
+class Hub(TopicHub):
+    """The updates of all channels of one API process."""
+
+    def __init__(self, partitions: int) -> None:
+        super().__init__(partitions)
+        # By the first part of the topic's keys.
+        self._channels: dict[bytes, ChannelLog] = {}
+        # SKU → its number, by which the channels keep its updates.
+        self._skus: dict[bytes, int] = {}
 
     @property
     def rows(self) -> int:
@@ -79,7 +137,7 @@ class Hub:
             self._channels.pop(_key_of(channel.name), None)
 
     def add(self, partition: int, records: Sequence[Record]) -> None:
-        """Add the next records of a partition; at least one."""
+        """See `TopicHub`."""
         skus = self._skus
         by_channel: defaultdict[bytes, list[tuple[int, int, bytes | None]]] = defaultdict(list)
         for record in records:
@@ -96,45 +154,9 @@ class Hub:
                 continue
             if channel.add(partition, updates):
                 channel.wake()
-        moved, self._moved = self._moved, asyncio.Event()
-        moved.set()
+        self._has_moved()
 
-    def advance_partition(self, partition: int, offset: int) -> None:
-        """Everything below `offset` was read: the last offsets of a partition may hold no record of ours."""
-        self._next[partition] = max(self._next[partition], offset)
-
-    async def moved(self, seconds_max: float) -> None:
-        """Wait until more was read, at most `seconds_max`."""
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._moved.wait(), seconds_max)
-
-    async def reached(self, offsets: OffsetVector, seconds_max: float) -> bool:
-        """Wait until everything below `offsets` was read; False after `seconds_max`."""
-        try:
-            async with asyncio.timeout(seconds_max):
-                while not dominates(self.position, offsets):
-                    await self._moved.wait()
-        except TimeoutError:
-            return False
-        return True
-
-    def add_listener(self, listener: Callable[[bytes], None]) -> None:
-        """Call `listener` with every notice (a frame) from now on."""
-        self._readers.add(listener)
-
-    def remove_listener(self, listener: Callable[[bytes], None]) -> None:
-        """Remove a listener."""
-        self._readers.discard(listener)
-
-    def notify(self, event: str, data: Any) -> None:
-        """Send a frame without an id to the readers of all channels."""
-        frame = encode_frame(event, encode(data))
-        for listener in self._readers:
-            listener(frame)
-
-    def close(self) -> None:
-        """End every feed."""
-        self.closed = True
+    def _wake_all(self) -> None:
         for channel in self._channels.values():
             channel.wake()
 

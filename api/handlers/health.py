@@ -11,18 +11,19 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping
 
 from aiohttp import web
 from aiokafka import AIOKafkaProducer
-from aiokafka.errors import KafkaError
+from aiokafka.errors import ConsumerStoppedError, KafkaError
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from stocktide.api import problems
 from stocktide.api.batching import CommandBatcher
 from stocktide.api.event_producer import InputEventProducer
-from stocktide.api.feeds.consumer import ChannelStockConsumer
+from stocktide.api.feeds.consumer import ChannelStockConsumer, TopicConsumer
 from stocktide.api.feeds.offset_vector import OffsetVector
+from stocktide.api.feeds.order_tail import OrderTail
 from stocktide.api.settled_reads import SettledReads
 from stocktide.streams.contract.documents import Status
-from stocktide.streams.topics import CHANNEL_STOCK, JOURNAL
+from stocktide.streams.topics import CHANNEL_STOCK, JOURNAL, RESERVATIONS
 from stocktide.tables.ledger.client import Ledger, LedgerError
 from stocktide.tables.ledger.connection import check_eviction_policy
 from stocktide.tables.settlement.listener import SettlementListener
@@ -133,44 +134,51 @@ async def check_feeds(source: ChannelStockConsumer) -> str | None:
 
 
 class ApiProgressProbe:
-    """The progress of the parts of one API process that can stall: the reader of the feeds' topic by partition, the
+    """The progress of the parts of one API process that can stall: the readers of the feeds' topics by partition, the
     subscription to settled batches, the commands that wait for the ledger, and the events that wait for Kafka."""
 
     def __init__(
         self,
         app_id: str,
         source: ChannelStockConsumer,
+        tail: OrderTail,
         settlements: SettlementListener,
         batcher: CommandBatcher,
         event_producer: InputEventProducer,
     ) -> None:
         self._source = source
+        self._tail = tail
         self._settlements = settlements
         self._batcher = batcher
         self._event_producer = event_producer
-        self._feed = CHANNEL_STOCK.full_name(app_id)
+        self._app_id = app_id
         self._journal = JOURNAL.full_name(app_id)
-        self._ends: OffsetVector = ()
-        self._kafka_error: str | None = None
+        # By topic: its last known end.
+        self._ends: dict[str, OffsetVector] = {}
 
     async def look(self) -> list[PartStatus]:
-        """Ask Kafka for the end of the feeds' topic, and return the status of each part; raises nothing."""
+        """Ask Kafka for the ends of the feeds' topics, and return the status of each part; raises nothing."""
+        feeds = await self._feed(self._source, CHANNEL_STOCK.full_name(self._app_id))
+        if self._tail.source is not None:
+            feeds += await self._feed(self._tail.source, RESERVATIONS.full_name(self._app_id))
+        return [*feeds, *self._ledger()]
+
+    async def _feed(self, source: TopicConsumer, topic: str) -> list[PartStatus]:
+        kafka_error = None
         try:
             async with asyncio.timeout(KAFKA_SECONDS_MAX):
-                self._ends, read = await self._source.ends(), await self._source.read()
-            self._kafka_error = None
-        except (KafkaError, OSError) as error:
-            self._kafka_error = f"Kafka does not say where it ends: {describe_error(error)}"
-            read = self._source.position
-        return [*self._feeds(read), *self._ledger()]
-
-    def _feeds(self, read: OffsetVector) -> Iterator[PartStatus]:
-        for partition, at in enumerate(read):
-            end = self._ends[partition] if self._ends else at
-            waiting = max(0, end - at) or int(self._kafka_error is not None)
-            reason = self._kafka_error or self._source.trouble or "the consumer gives nothing"
-            part = f"feeding {self._feed}-{partition}"
-            yield PartStatus(part, waiting, (at, self._source.position[partition]), reason, self._feed, partition, at)
+                self._ends[topic], read = await source.ends(), await source.read()
+        except (KafkaError, ConsumerStoppedError, OSError) as error:
+            kafka_error = f"Kafka does not say where it ends: {describe_error(error)}"
+            read = source.position
+        statuses = []
+        for partition, (at, end) in enumerate(zip(read, self._ends.get(topic, read), strict=True)):
+            waiting = max(0, end - at) or int(kafka_error is not None)
+            reason = kafka_error or source.trouble or "the consumer gives nothing"
+            position = (at, source.position[partition])
+            part = f"feeding {topic}-{partition}"
+            statuses.append(PartStatus(part, waiting, position, reason, topic, partition, at))
+        return statuses
 
     def _ledger(self) -> Iterator[PartStatus]:
         settlements, batcher, event_producer = self._settlements, self._batcher, self._event_producer

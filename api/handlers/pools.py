@@ -5,19 +5,16 @@ In: filters and the bounds of a page in a query. Out: settled pools of the ledge
 
 from __future__ import annotations
 
-import base64
-import binascii
 from functools import partial
 
-import msgspec
 from aiohttp import web
 from msgspec import Struct
 
 from stocktide.api import problems
+from stocktide.api.cursors import decode_cursor, encode_cursor
 from stocktide.api.requests import check_name, parse_limit, parse_query
 from stocktide.api.settled_reads import SettledReads
 from stocktide.streams.contract.documents import Pool, PoolPage
-from stocktide.streams.contract.events import Malformed
 from stocktide.streams.contract.times import rfc3339
 from stocktide.tables.ledger.client import Ledger
 
@@ -46,9 +43,6 @@ class PoolFilter(Struct, frozen=True):
         return self.purpose in (None, purpose) and self.warehouse in (None, warehouse)
 
 
-_CURSOR = msgspec.msgpack.Decoder(PoolCursor)
-
-
 class PoolHandler:
     """The handler of `/v1/pools`."""
 
@@ -69,12 +63,12 @@ class PoolHandler:
             return limit
         after = PoolCursor(wanted.sku or "", "")
         if (given := query.get("cursor")) is not None:
-            cursor = _decode(given)
-            if cursor is None:
-                return problems.from_malformed(Malformed("invalid_field", "not the `next` of a page", "cursor"))
+            cursor = decode_cursor(given, PoolCursor)
+            if isinstance(cursor, web.Response):
+                return cursor
             after = cursor
         items, following = await self._page(wanted, after, limit)
-        return problems.json_response(PoolPage(items, None if following is None else _encode(following)))
+        return problems.json_response(PoolPage(items, None if following is None else encode_cursor(following)))
 
     async def _page(self, wanted: PoolFilter, after: PoolCursor, limit: int) -> tuple[list[Pool], PoolCursor | None]:
         items: list[Pool] = []
@@ -108,14 +102,3 @@ def _order(pool: str) -> tuple[str, str]:
 def _pool(sku: str, purpose: str, warehouse: str, held: tuple[int, int, int]) -> Pool:
     units, begins, ends = held
     return Pool(purpose, warehouse, sku, units, rfc3339(begins) if begins else None, rfc3339(ends) if ends else None)
-
-
-def _encode(cursor: PoolCursor) -> str:
-    return base64.urlsafe_b64encode(msgspec.msgpack.encode(cursor)).decode().rstrip("=")
-
-
-def _decode(given: str) -> PoolCursor | None:
-    try:
-        return _CURSOR.decode(base64.urlsafe_b64decode(given + "=" * (-len(given) % 4)))
-    except (binascii.Error, ValueError, msgspec.MsgspecError):
-        return None

@@ -27,10 +27,9 @@ LineState = Annotated[
     ),
 ]
 AnnouncementState = Annotated[str, _one_of("expected", "partly_received", "received", "over_received", "withdrawn")]
-OrderState = Annotated[
-    str, _one_of("reserved", "paid", "shipped", "cancelled", "expired", "rejected", "awaiting_approval")
-]
 ApprovalState = Annotated[str, _one_of("waiting", "approved", "refused", "rejected", "expired")]
+ORDER_STATES = ("reserved", "paid", "shipped", "cancelled", "expired", "rejected", "awaiting_approval")
+OrderState = Annotated[str, _one_of(*ORDER_STATES)]
 
 encode = msgspec.json.Encoder().encode
 
@@ -73,12 +72,48 @@ class Order(OrderFields, frozen=True):
     replayed: bool
 
 
+class OrderPage(_Document, frozen=True):
+    """A page of orders, which may be short or empty although `next`, the cursor of the page after it, is not null."""
+
+    items: list[Order]
+    next: str | None
+
+
+class QueuedLine(Line, frozen=True, kw_only=True):
+    """A line that waits for units, `place` in the queue of its SKU counted from 1 on this page, and its order."""
+
+    place: int
+    order_id: str
+    channel: str
+    priority: str
+    placed_at: str
+
+
+class QueuePage(_Document, frozen=True):
+    """A page of the queue of a SKU, the next to be filled first; `next` is the cursor of the page after it."""
+
+    items: list[QueuedLine]
+    next: str | None
+
+
+class OrderUpdate(Order, frozen=True):
+    """An order after a change, as its feed shows it; `event` names a change that its sender did not ask for."""
+
+    event: str | UnsetType = UNSET
+
+
 class PublishedOrder(OrderFields, frozen=True):
-    """A row of `reservations`; `outcome` is that of the placing, `record` the ledger's."""
+    """A row of `reservations`; `outcome` is that of the placing, `record` the ledger's. `restated`: the order has not
+    changed, its row was only written again."""
 
     batch: int
     outcome: str
     record: Any
+    restated: bool | UnsetType = UNSET
+
+
+# What of a row is not for readers of orders.
+PUBLISHED_ORDER_INTERNALS = ("batch", "outcome", "record", "restated")
 
 
 class RequestedLine(_Document, frozen=True):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Literal, TypeVar
 
 import msgspec
 from msgspec import Struct
@@ -20,6 +20,15 @@ from stocktide.errors import StocktideError
 from stocktide.streams.contract.times import now_ms as clock_ms
 from stocktide.streams.topics import DAY_MS, HOUR_MS, IDS_RETENTION_MS, JOURNAL_RECORD_BYTES_MAX
 from stocktide.tables.ledger.commands import Command
+from stocktide.tables.ledger.order_pages import (
+    EntryCursor,
+    KeyPage,
+    QueuedOrders,
+    SkuOrdersPage,
+    decode_key_page,
+    decode_queued_orders,
+    decode_sku_orders,
+)
 from stocktide.tables.ledger.outcomes import Outcome
 from stocktide.tables.ledger.packed import unpack_order, unpack_sku
 from stocktide.tables.ledger.raw_decision import decode_decision
@@ -257,6 +266,27 @@ class Ledger:
         page = _REQUESTS.decode(answer[3])
         rows = tuple((order_id, unpack_order(record)) for order_id, record in page.rows)
         return _read(answer, (rows, rows[-1][0] if rows and page.more else None))
+
+    async def read_orders(self, run_id: str, cursor: str, keys: int, ids: Sequence[str]) -> LedgerRead[KeyPage]:
+        """The orders `ids`, or if there are none those among the next `keys` or so of all keys, which are in no order.
+        `run_id` "" and `cursor` "0" begin; on another server than `run_id` the pass begins again."""
+        answer = await self._ask("orders", run_id, cursor, min(keys, PAGE_SKUS_MAX), *ids)
+        return _read(answer, decode_key_page(answer[3]))
+
+    async def read_sku_orders(
+        self, what: Literal["short", "at_risk"], after: EntryCursor, every_sku: bool, limit: int
+    ) -> LedgerRead[SkuOrdersPage]:
+        """Up to `limit` orders that are short, or that hold units of a SKU with a warehouse below zero: of one SKU, or
+        of all from that one on. A page may be short or empty although others follow."""
+        which = "all" if every_sku else ""
+        answer = await self._ask(what, after.sku, which, after.score, after.order_id, min(limit, PAGE_SKUS_MAX))
+        return _read(answer, decode_sku_orders(answer[3]))
+
+    async def read_queue(self, after: EntryCursor, limit: int) -> LedgerRead[QueuedOrders | None]:
+        """Up to `limit` orders that wait for units of a SKU, the next to be filled first; None if the SKU is
+        unknown."""
+        answer = await self._ask("queue", after.sku, after.score, after.order_id, min(limit, PAGE_SKUS_MAX))
+        return _read(answer, decode_queued_orders(answer[3]) if answer[3] else None)
 
     async def read_policy(
         self, channel: str, sku: str | None

@@ -13,6 +13,7 @@ import pytest
 
 from tests.browser.chromium import BrowserPage, Chromium
 from tests.harness.api_client import ApiTestClient
+from tests.harness.events import AT, lines_of, stock_expected
 from tests.harness.servers import KafkaServer, RedisServer
 from tests.harness.system import RunningSystem, running_system
 
@@ -190,6 +191,78 @@ async def test_a_request_for_approval_is_shown_until_it_is_decided(
     await page.picture(tmp_path / "requests.png")
     await shop.post("/v1/approvals/press-1/reject", {"reason": "no"})
     await page.until("document.getElementById('requests').hidden")
+    assert page.errors == []
+
+
+# Gives every waiting order a promised date that has moved.
+PROMISED = """(() => {
+  const promise = { promised_at: '2026-12-24T12:00:00.000Z', first_promised_at: '2026-12-20T12:00:00.000Z', slips: 2 };
+  const real = window.fetch;
+  window.fetch = async (...given) => {
+    const answer = await real(...given);
+    if (!String(given[0]).includes('/v1/preorders')) return answer;
+    const body = await answer.json();
+    return new Response(JSON.stringify({ ...body, items: body.items.map((each) => ({ ...each, ...promise })) }));
+  };
+})()"""
+
+
+async def let_orders_wait(shop: ApiTestClient, sku: str) -> None:
+    """22 orders wait for a SKU with an announcement and a pool."""
+    await shop.receive(sku, 6)
+    pool = {
+        "type": "stock.reserved",
+        "id": f"pool-{sku}",
+        "occurred_at": AT,
+        "warehouse": "SH1",
+        "purpose": "double-11",
+    }
+    await shop.move({**pool, "until": "2099-11-12T00:00:00Z", "lines": lines_of((sku, 2))})
+    await shop.move(stock_expected(f"po-{sku}", (sku, 500), warehouse="HZ2"))
+    assert (await shop.put(f"/v1/policies/tmall/{sku}", {"preorder_cap": 100})).status == 200
+    sold = {"channel": "jd", "accept": "sold", "allow_preorder": False}
+    assert (await shop.place(sku, 7, order_id=f"sold-{sku}", **sold)).status == 201
+    for number in range(21):
+        rank = {"order_id": f"tmall-flagship-store-{sku}-{number:04}", "priority": "standard" if number else "vip"}
+        assert (await shop.place(sku, 1 + number % 3, **rank)).body["lines"][0]["state"] == "preordered"
+
+
+@pytest.mark.parametrize(("width", "dark"), [(1280, False), (390, False), (390, True)])
+async def test_the_detail_shows_who_waits_and_what_is_to_come(
+    chromium: Chromium, shop: ApiTestClient, tmp_path: Path, width: int, dark: bool
+) -> None:
+    waited_for = f"lamp-{width}-{'dark' if dark else 'light'}"
+    await let_orders_wait(shop, waited_for)
+    page = await opened(chromium, shop, width, 900 if width > 1_000 else 2_200, dark)
+    button = f"[...document.querySelectorAll('#rows button')].find((b) => b.textContent === {waited_for!r})"
+    await page.until(f"{button} !== undefined")
+    await page.evaluate(f"{button}.click()")
+    await page.until("document.querySelectorAll('#detail .waiting').length === 3")
+    queue = "[...document.querySelectorAll('#detail .waiting')[0].querySelectorAll('li')]"
+    assert await page.evaluate(f"{queue}.length") == 20
+    first = await page.evaluate(f"{queue}.slice(0, 2).map((each) => each.textContent)")
+    assert first == [
+        f"sold-{waited_for}3 shorton jd",
+        f"tmall-flagship-store-{waited_for}-00001 preorderedVIP, on tmall",
+    ]
+    text = await page.evaluate("document.getElementById('detail-body').textContent")
+    for part in (
+        "− short (sold beyond the shelf)3",
+        "The first 20; others wait behind them.",
+        f"po-{waited_for}500 of 500to HZ2, due 1 Jan 2099",
+        "double-112at SH1, until 12 Nov 2099",
+    ):
+        assert part in text, text
+    await page.picture(tmp_path / "board.png")
+    for box in ("document.documentElement", "document.querySelector('#detail')"):
+        assert await page.evaluate(f"{box}.scrollWidth <= {box}.clientWidth"), box
+    assert [each for each in await page.evaluate(WORDS) if each["broken"] or each["outside"]] == []
+    await page.evaluate(PROMISED)
+    await page.until(
+        f"{queue}[1].textContent.includes('promised 24 Dec 2026, moved 2 times, first 20 Dec 2026')", seconds_max=20
+    )
+    await shop.receive(waited_for, 3)
+    await page.until(f"!{queue}[0].textContent.includes('short')")  # no channel can see the change
     assert page.errors == []
 
 

@@ -11,7 +11,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import aiohttp
 import orjson
@@ -138,10 +138,12 @@ class ApiTestClient:
         return answer.body
 
     @asynccontextmanager
-    async def feed(self, channel: str, last_id: str | None = None) -> AsyncIterator[FeedReader]:
+    async def feed(
+        self, channel: str, last_id: str | None = None, of: Literal["feed", "orders/feed"] = "feed"
+    ) -> AsyncIterator[FeedReader]:
         headers = {} if last_id is None else {"Last-Event-ID": last_id}
         timeout = aiohttp.ClientTimeout(total=None)
-        path = f"{self.api}/v1/channels/{channel}/feed"
+        path = f"{self.api}/v1/channels/{channel}/{of}"
         async with self.session.get(path, headers=headers, timeout=timeout) as response:
             assert response.status == 200, await response.text()
             assert response.content_type == "text/event-stream"
@@ -181,6 +183,15 @@ class FeedReader:
             if event.event == "stock":
                 updates.append(event.data)
         return updates
+
+    async def orders_until(self, *wanted: tuple[str, str]) -> list[tuple[str, str]]:
+        """The orders of the feed with their states, until each of `wanted` has come."""
+        found: list[tuple[str, str]] = []
+        while not set(wanted) <= set(found):
+            event = await self.next()
+            if event.event == "order":
+                found.append((event.data["order_id"], event.data["state"]))
+        return found
 
     async def until(self, sku: str, **wanted: Any) -> Any:
         """The first update of `sku` that has these values."""

@@ -22,6 +22,7 @@ from stocktide.tables.ledger.commands import Origin
 from stocktide.tables.ledger.records import (
     Alert,
     ApprovalRecord,
+    Effect,
     LineRecord,
     MovementRecord,
     MovementRow,
@@ -30,6 +31,7 @@ from stocktide.tables.ledger.records import (
     OrderRow,
     PolicyRow,
     RefusedEvent,
+    Result,
     SkuRecord,
     SkuRow,
 )
@@ -44,8 +46,8 @@ def derivation_of(publisher: RecordingPublisher, positions: FakeTable, stored: S
     return Derivation(positions, POSITIONS, publisher, "t", WorkerMetrics(), work, lambda _: log)  # type: ignore[arg-type]
 
 
-def batch(number: int, term: int = 1, owner: str = "w", **parts: Any) -> bytes:
-    payload = msgspec.msgpack.encode(decision_of(batch=number, **parts))
+def batch(number: int, term: int = 1, owner: str = "w", results: Sequence[Result] = (), **parts: Any) -> bytes:
+    payload = msgspec.msgpack.encode(decision_of(*results, batch=number, **parts))
     previous = f"token{number - 1}" if number > 1 else ""
     return encode_record(JournalRecord(KIND_BATCH, term, owner, number, f"token{number}", previous, payload))
 
@@ -113,6 +115,20 @@ async def test_each_row_carries_its_batch_and_the_whole_record() -> None:
 async def test_within_a_chunk_a_key_is_written_once_with_its_newest_state() -> None:
     publisher = await derived(*(batch(number, skus=(sku("A", number, number),)) for number in range(1, 6)))
     assert [row["version"] for row in publisher.values("t-stock")] == [5]
+
+
+async def test_a_row_says_that_it_only_states_an_order_again() -> None:
+    restated = (Result("restated", detail="going 1"),)
+    changed = (Effect("A", 2, ("fill", "x", "o3"), {"locked@SH1": 1}),)
+    publisher = await derived(
+        batch(1, orders=(order("o1"),)),
+        batch(2, results=restated, orders=(order("o1"), order("o2"))),
+        batch(3, results=restated, orders=(order("o3"),), effects=changed),
+        batch(4, results=(*restated, Result("paid")), orders=(order("o4"),)),
+    )
+    rows = rows_of(publisher, "reservations")
+    assert rows[b"o2"]["restated"] is True
+    assert [key for key, row in rows.items() if "restated" in row] == [b"o2"], "the change of o1 has no other row"
 
 
 async def test_what_is_void_derives_nothing() -> None:

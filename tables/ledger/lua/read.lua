@@ -3,11 +3,15 @@
 -- KEYS[1]  the shard's key prefix
 -- ARGV[1]  what: `order`, `movement`, `sku`, `channel`, `skus`, `known`, `policy`, `registry`, `expected`, `pools`,
 --          `approvals`
+--          `orders`, `short`, `at_risk`, `queue`: pages of orders (includes/order_pages.lua)
 -- ARGV[2]  order: order_id | movement: warehouse | sku: sku | channel, skus, policy: channel | known: cursor
 --          expected: warehouse or '' | pools: `[` and the first sku, or `(` and the one before it
+--          orders: the server's run_id or '' | short, at_risk: the first sku | queue: sku
 --          approvals: cursor (the last order_id of the previous page, or '')
 -- ARGV[3]  movement: id | channel: cursor (the last sku of the previous page, or '') | known, pools, approvals: limit
 --          policy: sku or '' | skus: the first of the SKUs, which take all arguments from here | expected: sku or ''
+--          orders: cursor of SCAN, keys, then order_ids to read instead | short, at_risk: 'all' or '' (that sku alone),
+--          score, order_id, limit | queue: score, order_id, limit
 -- ARGV[4]  channel: limit | expected: '', 'true' or 'false': whether they are overdue
 -- ARGV[5]  expected: cursor (`<warehouse>\n<id>`, the last one that the previous page looked at, or '')
 -- ARGV[6]  expected: limit
@@ -16,6 +20,7 @@
 --          known: [number of known SKUs, a page of their names]   expected: [cursor or '', [[key, record], …]]
 --          pools: [[[sku, {<purpose>@<warehouse>: [units, from, until]}], …], whether more SKUs follow]
 --          approvals: [[[order_id, order], …], whether more orders follow]
+--          orders, short, at_risk, queue: see includes/order_pages.lua
 -- error    UNBLESSED: no takeover blessed this server
 
 local msgpack = require('msgpack')
@@ -117,6 +122,11 @@ local function read(what)
   if what == 'expected' then return require('expected_page').read(unpack(ARGV, 2, 6)) end
   if what == 'approvals' then return read_approvals(ARGV[2], tonumber(ARGV[3])) end
   if what == 'pools' then return read_pools(ARGV[2], tonumber(ARGV[3])) end
+  if what == 'orders' then return require('order_pages').all(ARGV[2], ARGV[3], ARGV[4], {unpack(ARGV, 5)}) end
+  if what == 'short' or what == 'at_risk' then
+    return require('order_pages').of_skus(what, ARGV[2], ARGV[3] == 'all', ARGV[4], ARGV[5], tonumber(ARGV[6]))
+  end
+  if what == 'queue' then return require('order_pages').of_queue(ARGV[2], ARGV[3], ARGV[4], tonumber(ARGV[5])) end
   registry.load()
   if what == 'registry' then return registry.packed() end
   if what == 'sku' then return read_sku(ARGV[2]) end

@@ -47,5 +47,32 @@ async def test_a_sold_order_makes_an_unknown_sku_known(shop: ApiTestClient) -> N
     assert (await shop.post("/v1/orders", {**_order(sku), "accept": "gladly"})).status == 422
 
 
+async def test_the_queue_of_a_sku_and_the_short_orders_are_listed(shop: ApiTestClient) -> None:
+    sku, channel = await shop.receive_new(2), unique_name("channel")
+    assert (await shop.put(f"/v1/policies/{channel}", {"below_threshold": "preorder", "preorder_cap": 9})).status == 200
+    sold = await shop.place(sku, 5, accept="sold", allow_preorder=False)
+    preordered = await shop.place(sku, 2, channel=channel)
+    assert preordered.body["lines"][0]["state"] == "preordered"
+    page = (await shop.get(f"/v1/preorders?sku={sku}")).body
+    assert [(line["place"], line["order_id"], line["channel"]) for line in page["items"]] == [
+        (1, sold.body["order_id"], "tmall"),
+        (2, preordered.body["order_id"], channel),
+    ]
+    assert [(line["short"], line["preordered"]) for line in page["items"]] == [(3, 0), (0, 2)]
+    assert page["next"] is None
+    assert (await shop.get(f"/v1/preorders?sku={unique_name('sku')}")).problem == (404, "unknown_sku")
+    assert (await shop.get("/v1/preorders")).problem == (422, "invalid_field")
+    page = (await shop.get(f"/v1/orders?short=true&sku={sku}")).body
+    assert page["items"] == [(await shop.get(f"/v1/orders/{sold.body['order_id']}")).body]
+    query = f"/v1/orders?state=reserved&channel={channel}"
+    page = (await shop.get(query)).body
+    found = {order["order_id"] for order in page["items"]}
+    while page["next"] is not None:
+        page = (await shop.get(f"{query}&cursor={page['next']}")).body
+        found |= {order["order_id"] for order in page["items"]}
+    assert found == {preordered.body["order_id"]}
+    assert (await shop.get("/v1/orders?state=gone")).problem == (422, "invalid_field")
+
+
 def _order(sku: str) -> dict[str, object]:
     return {"order_id": unique_name("order"), "channel": "tmall", "lines": lines_of((sku, 2)), "occurred_at": AT}

@@ -1,0 +1,216 @@
+"""Lists of orders over HTTP: all of them, those that are short or at risk, and the queue of a SKU.
+
+In: filters and the bounds of a page in a query. Out: settled orders of the ledger, as the contract shows them. The
+ledger has no list of all orders: a pass goes through its keys, in no order, or through the SKUs. Each call does a
+bounded part of the pass, so a page may be short or empty although others follow.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Annotated
+
+from aiohttp import web
+from msgspec import Meta, Struct
+from multidict import MultiDict
+
+from stocktide.api import problems
+from stocktide.api.cursors import decode_cursor, encode_cursor
+from stocktide.api.requests import check_channel, check_name, parse_limit, parse_query
+from stocktide.api.settled_reads import SettledReads
+from stocktide.streams.contract.documents import ORDER_STATES, Order, OrderPage, QueuePage
+from stocktide.streams.contract.events import Malformed
+from stocktide.tables.ledger.client import Ledger
+from stocktide.tables.ledger.order_pages import EntryCursor, FoundOrder, KeyPage, SkuOrders
+from stocktide.tables.ledger.records import OrderRecord
+from stocktide.tables.views import is_order, order_view, queued_line
+
+PAGE_ORDERS_DEFAULT = 100
+PAGE_ORDERS_MAX = 500
+# Calls of the ledger for one page, some ms each.
+READS_MAX = 10
+# Keys of the first call, which may all be orders that match: what does not fit into the page fits into its cursor.
+FIRST_KEYS = 50
+KEYS_MAX = 500
+# Of order_ids in a cursor, which is part of a query (64 KiB).
+LEFT_BYTES_MAX = 32 * 1024
+
+
+class KeyCursor(Struct, frozen=True, array_like=True, tag="keys"):
+    """A place in a pass over the keys of a server: after `cursor` ("": the end), and before the orders `left`."""
+
+    run_id: str = ""
+    cursor: Annotated[str, Meta(pattern=r"^[0-9]{0,20}$")] = "0"
+    left: tuple[str, ...] = ()
+
+    @property
+    def is_end(self) -> bool:
+        """Whether nothing follows."""
+        return not self.cursor and not self.left
+
+    def after(self, found: KeyPage, over: tuple[str, ...]) -> KeyCursor:
+        """The place after what was found from here, without the orders `over`."""
+        if not self.left:
+            cursor = "" if found.cursor == "0" else found.cursor
+        else:
+            cursor = self.cursor if found.run_id == self.run_id else "0"
+        return KeyCursor(found.run_id, cursor, over + found.left)
+
+    @property
+    def fits(self) -> bool:
+        """Whether it can be part of a query."""
+        return sum(len(name.encode()) for name in self.left) <= LEFT_BYTES_MAX
+
+
+class SkuCursor(Struct, frozen=True, array_like=True, tag="skus"):
+    """A place in a pass over SKUs, or in a queue (`EntryCursor`)."""
+
+    sku: str
+    score: Annotated[str, Meta(pattern=r"^(-?[0-9]{1,20})?$")] = ""
+    order_id: str = ""
+
+
+class OrderFilter(Struct, frozen=True):
+    """Which orders are shown; empty or None: any."""
+
+    states: frozenset[str]
+    channel: str | None
+    sku: str | None
+    short: bool
+    at_risk: bool
+
+    def matches(self, record: OrderRecord) -> bool:
+        """Whether an order is shown. Whether it is at risk depends on warehouses, and is not looked at."""
+        if not is_order(record) or (self.states and record.state not in self.states):
+            return False
+        if self.channel not in (None, record.channel):
+            return False
+        lines = [line for line in record.lines if self.sku in (None, line.sku)]
+        return any(line.short for line in lines) if self.short else self.sku is None or bool(lines)
+
+    def matches_in(self, found: SkuOrders, record: OrderRecord) -> bool:
+        """Whether an order is shown among those of a SKU: if it holds units of it at a warehouse below zero; if it is
+        short, only among those of the first SKU of which it is."""
+        if not self.matches(record):
+            return False
+        if self.at_risk:
+            return any(line.sku == found.sku and line.warehouses.keys() & found.below_zero for line in record.lines)
+        return self.sku is not None or next(line.sku for line in record.lines if line.short) == found.sku
+
+
+class OrderListHandler:
+    """The handler of `GET /v1/orders` and `GET /v1/preorders`."""
+
+    def __init__(self, ledger: Ledger, reads: SettledReads) -> None:
+        self._ledger = ledger
+        self._reads = reads
+
+    async def orders(self, request: web.Request) -> web.Response:
+        """`GET /v1/orders?state=…&short=true&at_risk=true&channel=…&sku=…&cursor=…&limit=…`; several `state` may be
+        given."""
+        query = parse_query(request)
+        wanted = _parse_filter(query)
+        if isinstance(wanted, web.Response):
+            return wanted
+        limit = parse_limit(query.get("limit"), PAGE_ORDERS_DEFAULT, PAGE_ORDERS_MAX)
+        if isinstance(limit, web.Response):
+            return limit
+        given = query.get("cursor")
+        following: Struct | None
+        if wanted.short or wanted.at_risk:
+            entry = SkuCursor(wanted.sku or "") if given is None else decode_cursor(given, SkuCursor)
+            if isinstance(entry, web.Response):
+                return entry
+            items, following = await self._of_skus(wanted, entry, limit)
+        else:
+            keys = KeyCursor() if given is None else decode_cursor(given, KeyCursor)
+            if isinstance(keys, web.Response):
+                return keys
+            items, following = await self._of_keys(wanted, keys, limit)
+        return problems.json_response(OrderPage(items, None if following is None else encode_cursor(following)))
+
+    async def queue(self, request: web.Request) -> web.Response:
+        """`GET /v1/preorders?sku=…&cursor=…&limit=…`."""
+        query = parse_query(request)
+        sku = query.get("sku", "")
+        if (invalid := check_name("sku", sku)) is not None:
+            return invalid
+        limit = parse_limit(query.get("limit"), PAGE_ORDERS_DEFAULT, PAGE_ORDERS_MAX)
+        if isinstance(limit, web.Response):
+            return limit
+        given = query.get("cursor")
+        after = SkuCursor(sku) if given is None else decode_cursor(given, SkuCursor)
+        if isinstance(after, web.Response):
+            return after
+        entry = EntryCursor(sku, after.score, after.order_id)
+        found = await self._reads.settled(partial(self._ledger.read_queue, entry, limit))
+        if found is None:
+            return problems.unknown_sku()
+        lines = [queued_line(place, sku, row.order_id, row.record) for place, row in enumerate(found.rows, 1)]
+        following = None if found.next is None else encode_cursor(_sku_cursor(found.next))
+        return problems.json_response(QueuePage([line for line in lines if line is not None], following))
+
+    async def _of_keys(self, wanted: OrderFilter, at: KeyCursor, limit: int) -> tuple[list[Order], KeyCursor | None]:
+        """A page of a pass over all keys. A call that found more than fits into page and cursor is left out."""
+        deadline, items, keys = self._reads.deadline(), dict[str, Order](), min(limit, FIRST_KEYS)
+        before, place = dict(items), at
+        for _ in range(READS_MAX):
+            if at.is_end or len(items) >= limit:
+                break
+            if not at.left:
+                before, place = dict(items), at
+            read = partial(self._ledger.read_orders, at.run_id, at.cursor or "0", keys, at.left)
+            found = await self._reads.settled(read, deadline)
+            matching = [row for row in found.rows if wanted.matches(row.record)]
+            _add(items, matching[: limit - len(items)])
+            over = tuple(row.order_id for row in matching if row.order_id not in items)
+            at = at.after(found, over)
+            # As many keys as probably fill the page.
+            keys = min(KEYS_MAX, 4 * keys if not matching else max(1, keys * (limit - len(items)) // len(matching)))
+        if not at.fits:
+            items, at = before, place
+        return list(items.values()), None if at.is_end else at
+
+    async def _of_skus(self, wanted: OrderFilter, at: SkuCursor, limit: int) -> tuple[list[Order], SkuCursor | None]:
+        """A page of a pass over the SKUs whose orders are short or at risk."""
+        deadline, items = self._reads.deadline(), dict[str, Order]()
+        following: EntryCursor | None = EntryCursor(wanted.sku or at.sku, at.score, at.order_id)
+        for _ in range(READS_MAX):
+            if following is None or len(items) >= limit:
+                break
+            read = partial(
+                self._ledger.read_sku_orders,
+                "at_risk" if wanted.at_risk else "short",
+                following,
+                wanted.sku is None,
+                limit - len(items),
+            )
+            found = await self._reads.settled(read, deadline)
+            for group in found.groups:
+                _add(items, [row for row in group.rows if wanted.matches_in(group, row.record)])
+            following = found.next
+        return list(items.values()), None if following is None else _sku_cursor(following)
+
+
+def _add(items: dict[str, Order], rows: list[FoundOrder]) -> None:
+    for row in rows:
+        items[row.order_id] = order_view(row.order_id, row.record, replayed=False)
+
+
+def _sku_cursor(entry: EntryCursor) -> SkuCursor:
+    return SkuCursor(entry.sku, entry.score, entry.order_id)
+
+
+def _parse_filter(query: MultiDict[str]) -> OrderFilter | web.Response:
+    states = frozenset(query.getall("state", ()))
+    if not states <= set(ORDER_STATES):
+        return problems.from_malformed(Malformed("invalid_field", f"one of {', '.join(ORDER_STATES)}", "state"))
+    for name in ("short", "at_risk"):
+        if query.get(name, "true") != "true":
+            return problems.from_malformed(Malformed("invalid_field", "`true`, or left out", name))
+    channel, sku = query.get("channel"), query.get("sku")
+    if channel is not None and (invalid := check_channel(channel)) is not None:
+        return invalid
+    if sku is not None and (invalid := check_name("sku", sku)) is not None:
+        return invalid
+    return OrderFilter(states, channel, sku, "short" in query, "at_risk" in query)
