@@ -338,6 +338,41 @@ MUTANTS: tuple[Mutant, ...] = (
         ),
     ),
     Mutant(
+        "short_filled_like_preorders",
+        "Short units get what is available above the threshold of their channel, as preorders do.",
+        "short_not_told",
+        CALM,
+        (
+            Edit(
+                f"{_INCLUDES}/fill.lua",
+                "  if is_short then return available + (sku.promised or 0) end\n",
+                "",
+            ),
+        ),
+    ),
+    Mutant(
+        "short_without_alert",
+        "An order that is sold beyond the shelf is short, and no alert says so.",
+        "short_not_told",
+        CALM,
+        (Edit(f"{_INCLUDES}/place.lua", "    alerts.add('sold_short', sku, report)\n", ""),),
+    ),
+    Mutant(
+        "fill_skips_the_head",
+        "A fill begins with the second order that waits, where there is one.",
+        "queue_order",
+        LONG_CALM,
+        (
+            Edit(
+                f"{_INCLUDES}/fill.lua",
+                "  channel.page, channel.at = queue.first(sku.name, channel.name, count), 1\n",
+                "  channel.page = queue.first(sku.name, channel.name, count)\n"
+                "  channel.at = channel.page[2] and 2 or 1\n",
+            ),
+            Edit(f"{_INCLUDES}/fill.lua", "  return channel.page[1]\n", "  return channel.page[channel.at]\n"),
+        ),
+    ),
+    Mutant(
         "derivation_halts",
         "The derivation of the journal halts for 18 s, and nothing says so.",
         "stands_still",

@@ -239,10 +239,14 @@ class SimulatedShop:
         orders = {order_id: repr(order) for order_id, order in self.state.orders.items()}
         skus = {name: self._visible_state(name) for name in self.state.skus}
         parked = {order_id: list(order.parked) for order_id, order in self.state.orders.items() if order.parked}
+        known = self.state.orders.get(getattr(command, "order_id", ""))
+        was_placed = known is not None and known.state != "parked"
         answer = advance(self.state, command, self.now)
         for order_id, order in self.state.orders.items():
             if order.state != "parked" and orders.get(order_id) != repr(order):
                 self._add_row("order", order_id, history.OrderPublished, self._order(order_id, self.batch))
+        if isinstance(command, commands.Place) and not was_placed:
+            self._add_alerts(command.order_id)
         for order_id, events in parked.items():
             self._add_dead_letters_of_parked(order_id, events)
         for name in self.state.skus:
@@ -250,6 +254,15 @@ class SimulatedShop:
                 self._versions[name] = self._versions.get(name, 0) + 1
                 self._add_row("stock", name, history.StockPublished, self._stock(name, self.batch))
         return answer
+
+    def _add_alerts(self, order_id: str) -> None:
+        """Add the alerts about an order that was just placed."""
+        for line in self.state.orders[order_id].lines if order_id in self.state.orders else ():
+            if line.short:
+                alert = contract.AlertView(
+                    "sold_short", sku=line.sku, order_id=order_id, quantity=line.short, batch=self.batch
+                )
+                self._add_row("alert", f"{order_id}/{line.sku}", history.AlertPublished, alert)
 
     def _add_dead_letters_of_parked(self, order_id: str, events: list[Any]) -> None:
         """Add the dead letters of parked events that were rejected."""
