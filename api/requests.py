@@ -25,6 +25,8 @@ QUERY_BYTES_MAX = 64 * 1024
 TARGET_BYTES_MAX = QUERY_BYTES_MAX + 8 * 1024
 # The channel of policies for all channels; it does not sell.
 EVERY_CHANNEL = "*"
+# Names who makes an operator's call.
+ACTOR_HEADER, ACTOR_DEFAULT = "X-Actor", "operator"
 
 _INCOMPLETE_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2}).{0,2}")
 _QUOTED_LENGTH_MAX = 60
@@ -75,6 +77,13 @@ def check_channel(value: str) -> web.Response | None:
         detail = "`*` names all channels, and only in policies of a SKU"
         return problems.from_malformed(Malformed("invalid_field", detail, "channel"))
     return check_name("channel", value)
+
+
+def parse_actor(request: web.Request) -> str | web.Response:
+    """On whose behalf an operator's call is made, for the audit; or the problem."""
+    actor = request.headers.get(ACTOR_HEADER, ACTOR_DEFAULT)
+    invalid = check_name(ACTOR_HEADER, actor)
+    return actor if invalid is None else invalid
 
 
 def parse_limit(given: str | None, default: int, limit_max: int) -> int | web.Response:

@@ -22,7 +22,16 @@ from stocktide.api.handlers.pools import PoolHandler
 from stocktide.api.handlers.stock import StockHandlers
 from stocktide.api.metrics import ApiMetrics
 from stocktide.streams.contract import documents
-from stocktide.streams.contract.events import CancelBody, ChangeBody, Event, Movement, OrderBody, PayBody
+from stocktide.streams.contract.events import (
+    AssignBody,
+    CancelBody,
+    ChangeBody,
+    Event,
+    HoldBackBody,
+    Movement,
+    OrderBody,
+    PayBody,
+)
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 JSON = "application/json"
@@ -66,7 +75,7 @@ def make_routes(handlers: Handlers) -> tuple[Route, ...]:
 
 def _orders(handlers: Handlers) -> tuple[Route, ...]:
     orders = handlers.orders
-    one = "/v1/orders/{order_id}"
+    one, waiting = "/v1/orders/{order_id}", "/v1/preorders/{order_id}"
     found = {200: documents.Order}
     return (
         Route(
@@ -103,6 +112,22 @@ def _orders(handlers: Handlers) -> tuple[Route, ...]:
             answers=found,
         ),
         Route("POST", f"{one}/extend", orders.extend, "Let the hold last longer", body=ExtendBody, answers=found),
+        Route(
+            "POST",
+            f"{waiting}/hold_back",
+            orders.hold_back,
+            "Keep lines that wait for units from being filled, or release them",
+            body=HoldBackBody,
+            answers=found,
+        ),
+        Route(
+            "POST",
+            f"{waiting}/assign",
+            orders.assign,
+            "Give units from the shelf to lines that wait, all of them or none",
+            body=AssignBody,
+            answers=found,
+        ),
     )
 
 

@@ -17,7 +17,7 @@ from msgspec import Meta, Struct
 from stocktide.api import problems
 from stocktide.api.batching import BatchSubmitter
 from stocktide.api.known_channels import sweep
-from stocktide.api.requests import check_channel, check_name, read_message
+from stocktide.api.requests import check_channel, check_name, parse_actor, read_message
 from stocktide.api.settled_reads import SettledReads
 from stocktide.streams.contract.documents import PolicyAnswer
 from stocktide.streams.contract.events import Malformed, Name
@@ -126,8 +126,11 @@ class PolicyHandlers:
         policy = validate_policy(body)
         if isinstance(policy, Malformed):
             return problems.from_malformed(policy)
+        actor = parse_actor(request)
+        if isinstance(actor, web.Response):
+            return actor
         channel, sku = level
-        outcome = await self._change(SetPolicy(channel=channel, sku=sku, policy=policy))
+        outcome = await self._change(SetPolicy(channel=channel, sku=sku, policy=policy, actor=actor))
         return problems.from_outcome(outcome) if outcome in REFUSALS else await self._show(channel, sku)
 
     async def delete(self, request: web.Request) -> web.Response:
@@ -135,8 +138,11 @@ class PolicyHandlers:
         level = _level(request)
         if isinstance(level, web.Response):
             return level
+        actor = parse_actor(request)
+        if isinstance(actor, web.Response):
+            return actor
         channel, sku = level
-        outcome = await self._change(DeletePolicy(channel=channel, sku=sku))
+        outcome = await self._change(DeletePolicy(channel=channel, sku=sku, actor=actor))
         return problems.from_outcome(outcome) if outcome in REFUSALS else web.Response(status=204)
 
     async def _change(self, command: SetPolicy | DeletePolicy) -> str:

@@ -45,6 +45,7 @@ _ORDER_ACTIONS = {
     "order.changed": "change",
     "order.extended": "extend",
 }
+_OPERATOR_ACTIONS = {"order.held_back": "hold_back", "order.assigned": "assign"}
 _T = TypeVar("_T")
 
 
@@ -235,9 +236,10 @@ def request_of(kind: str, event: Event) -> tuple[str, str, bytes, str]:
     """Method, path, body and content type that submit an event of type `kind`, or `policy.put`/`policy.delete`."""
     if kind == "order.placed":
         return "POST", "/v1/orders", orjson.dumps(event), JSON
-    if (action := _ORDER_ACTIONS.get(kind)) is not None:
-        body = {name: value for name, value in event.items() if name not in ("order_id", "occurred_at")}
-        return "POST", _path("orders", event["order_id"], action), orjson.dumps(body), JSON
+    for objects, actions in (("orders", _ORDER_ACTIONS), ("preorders", _OPERATOR_ACTIONS)):
+        if (action := actions.get(kind)) is not None:
+            body = {name: value for name, value in event.items() if name not in ("order_id", "occurred_at")}
+            return "POST", _path(objects, event["order_id"], action), orjson.dumps(body), JSON
     if kind == "policy.put":
         return "PUT", _policy_path(event["channel"], event["sku"]), orjson.dumps(event["policy"]), JSON
     if kind == "policy.delete":

@@ -16,7 +16,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from stocktide.loadtest.client.contract import LineView, OrderView
-from stocktide.loadtest.oracle.dispatcher import PendingRequest, time_ms
+from stocktide.loadtest.oracle.dispatcher import OPERATOR_KINDS, PendingRequest, time_ms
 from stocktide.loadtest.oracle.history import OrderPublished
 from stocktide.loadtest.oracle.orders import OrderObservation, OrderTracker
 from stocktide.loadtest.oracle.oversold import CLOCK_SKEW_MS
@@ -72,6 +72,8 @@ class QueueOrder(Checker):
         # By SKU, channel and order.
         self._waiting: dict[tuple[str, str], dict[str, WaitingLine]] = {}
         self._fills: list[Fill] = []
+        # Orders that an operator held back, or gave units.
+        self._operated: set[str] = set()
         orders.listeners.append(self._observe)
 
     def on_request(self, request: PendingRequest) -> None:
@@ -79,6 +81,8 @@ class QueueOrder(Checker):
         event = request.event
         if request.kind == "order.placed" and event.order_id:
             self._placed.setdefault(event.order_id, (event.priority == "vip", request.batch))
+        if request.kind in OPERATOR_KINDS:
+            self._operated.add(event.order_id)
 
     def _observe(self, observation: OrderObservation) -> None:
         order, row = observation.order, observation.record
@@ -170,8 +174,11 @@ class QueueOrder(Checker):
         return due is None or due > self.quiesced_at
 
     def _has_one_place(self, order_id: str) -> bool:
-        """Whether the order has the place of its one placing: exchanges and late payments give it another one."""
+        """Whether the order has the place of its one placing: exchanges and late payments give it another one, and
+        operators pass over it."""
         known = self._orders.order(order_id)
+        if order_id in self._operated:
+            return False
         return len(known.bodies) == 1 and not known.may_be_changed and not known.may_be_taken_again
 
 

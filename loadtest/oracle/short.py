@@ -106,7 +106,7 @@ class ShortNotTold(Checker):
         if due is not None and due <= self.quiesced_at:
             return  # it waits for its end alone
         for line in content.lines:
-            read = self._stocks.final.get(line.sku) if line.short else None
+            read = self._stocks.final.get(line.sku) if line.short and not line.held_back else None
             if read is None or read.stock is None or not self._may_have_any(content.channel, read.stock):
                 continue
             what = (

@@ -71,6 +71,7 @@ class _RareFields(Struct):
     wait_at: int | None = None
     queued: int = 0
     no_preorder: bool = False
+    held_back: dict[str, bool] = {}
 
 
 class _PackedSku(Struct, array_like=True, gc=False):

@@ -338,15 +338,15 @@ MUTANTS: tuple[Mutant, ...] = (
         ),
     ),
     Mutant(
-        "short_filled_like_preorders",
-        "Short units get what is available above the threshold of their channel, as preorders do.",
+        "short_not_queued",
+        "Short units are not in the queue, so that what comes is not for them.",
         "short_not_told",
         CALM,
         (
             Edit(
-                f"{_INCLUDES}/fill.lua",
-                "  if is_short then return available + (sku.promised or 0) end\n",
-                "",
+                f"{_INCLUDES}/queue.lua",
+                "  if line.short then return place - SHORT_OFFSET end\n",
+                "  if line.short then return false end\n",
             ),
         ),
     ),

@@ -11,7 +11,7 @@ from typing import assert_never
 
 from stocktide.tables.ledger import commands
 from stocktide.tables.ledger.outcomes import REFUSALS, REFUSALS_OF_LINES, Outcome
-from tests.ledger import model_changes, model_expected, model_orders, model_policy, model_state
+from tests.ledger import model_actions, model_changes, model_expected, model_orders, model_policy, model_state
 from tests.ledger.model_counts import finish_counts, take_part
 from tests.ledger.model_movements import move, return_refusal, ship, take_back
 from tests.ledger.model_policy import OfferState, current_offer
@@ -19,7 +19,16 @@ from tests.ledger.model_pools import settle_pools
 from tests.ledger.model_queue import evaluate, next_line
 from tests.ledger.model_voids import void
 
-OrderCommand = commands.Pay | commands.Cancel | commands.Change | commands.Extend | commands.Ship | commands.TakeBack
+OrderCommand = (
+    commands.Pay
+    | commands.Cancel
+    | commands.Change
+    | commands.HoldBack
+    | commands.Assign
+    | commands.Extend
+    | commands.Ship
+    | commands.TakeBack
+)
 
 
 def advance(state: model_state.ModelState, command: commands.Command, now: int) -> model_state.ModelAnswer:
@@ -68,6 +77,8 @@ def _decide(state: model_state.ModelState, command: commands.Command) -> tuple[O
             commands.Pay()
             | commands.Cancel()
             | commands.Change()
+            | commands.HoldBack()
+            | commands.Assign()
             | commands.Extend()
             | commands.Ship()
             | commands.TakeBack()
@@ -117,6 +128,8 @@ _DONE = {
     "Pay": Outcome.PAID,
     "Cancel": Outcome.CANCELLED,
     "Change": Outcome.CHANGED,
+    "HoldBack": Outcome.CHANGED,
+    "Assign": Outcome.CHANGED,
     "Extend": Outcome.EXTENDED,
     "Ship": Outcome.SHIPPED,
     "TakeBack": Outcome.RETURNED,
@@ -176,6 +189,10 @@ def _apply(state: model_state.ModelState, order: model_state.ModelOrder, command
             return decide(state, order, command)
         case commands.Change():
             return model_changes.change(state, order, command)
+        case commands.HoldBack():
+            return model_actions.hold_back(state, order, command)
+        case commands.Assign():
+            return model_actions.assign(state, order, command)
         case commands.Extend():
             return model_orders.extend(state, order, command)
         case commands.Ship():

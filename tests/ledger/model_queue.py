@@ -42,21 +42,25 @@ def fill(state: ModelState, name: str) -> None:
         policy = effective_policy(state, order.channel, sku)
         wanted = line.short or line.preordered
         drawn = draw_up_to(sku, policy, min(wanted, units_for(sku, policy, bool(line.short))))
-        kind = "committed" if order.state == "paid" else "locked"
-        for warehouse, units in drawn.items():
-            sku.add(f"{kind}@{warehouse}", units)
-            line.warehouses[warehouse] = line.warehouses.get(warehouse, 0) + units
-        given = sum(drawn.values())
-        if line.short:
-            line.short -= given
-            sku.add(f"short@{order.channel}", -given)
-        else:
-            line.preordered -= given
-            sku.add(f"preordered@{order.channel}", -given)
-        if not line.short and not line.preordered:
-            line.state = "committed" if order.state == "paid" else "reserved"
+        hold_filled(sku, order, line, drawn)
         order.sequence += 1
     sku.note_free()
+
+
+def hold_filled(sku: ModelSku, order: ModelOrder, line: ModelLine, drawn: dict[str, int]) -> None:
+    """Hold units by warehouse for a line that waits for as many, short units first."""
+    kind = "committed" if order.state == "paid" else "locked"
+    for warehouse, units in drawn.items():
+        sku.add(f"{kind}@{warehouse}", units)
+        line.warehouses[warehouse] = line.warehouses.get(warehouse, 0) + units
+    given = sum(drawn.values())
+    short = min(given, line.short)
+    line.short -= short
+    line.preordered -= given - short
+    sku.add(f"short@{order.channel}", -short)
+    sku.add(f"preordered@{order.channel}", short - given)
+    if not line.preordered:
+        line.state = "committed" if order.state == "paid" else "reserved"
 
 
 def next_line(state: ModelState, name: str) -> WaitingLine | None:
@@ -67,7 +71,7 @@ def next_line(state: ModelState, name: str) -> WaitingLine | None:
         if order.state == "reserved" and order.expires_at is not None and state.now >= order.expires_at:
             continue  # its time is over, whether or not the expiry step has run
         for line in order.lines:
-            if line.sku != name or not (line.short or line.preordered):
+            if line.sku != name or not line.waiting or name in order.held_back:
                 continue
             if units_for(sku, effective_policy(state, order.channel, sku), bool(line.short)) > 0:
                 rank = 0 if line.short else 1 if order.priority == "vip" else 2

@@ -11,12 +11,13 @@ from copy import deepcopy
 from typing import Any
 
 import orjson
-from msgspec import structs
+from msgspec import convert, structs
 
 from stocktide.loadtest.client import contract
 from stocktide.loadtest.oracle import history
+from stocktide.loadtest.oracle.dispatcher import OPERATOR_KINDS
 from stocktide.streams.contract.documents import PublishedPolicy
-from stocktide.streams.contract.events import OrderBody, decode_event
+from stocktide.streams.contract.events import AssignBody, HoldBackBody, OrderBody, decode_event
 from stocktide.streams.contract.times import rfc3339
 from stocktide.tables.ledger import commands
 from stocktide.tables.ledger.outcomes import REFUSALS, Outcome
@@ -35,6 +36,8 @@ _KINDS = {
     "Cancel": "order.cancelled",
     "Change": "order.changed",
     "Extend": "order.extended",
+    "HoldBack": "order.held_back",
+    "Assign": "order.assigned",
     "Ship": "order.shipped",
     "TakeBack": "order.returned",
     "Receive": "stock.received",
@@ -170,7 +173,7 @@ class SimulatedShop:
         body = {"id": f"http-{number}", "occurred_at": rfc3339(self.now), **event}
         if kind == "order.placed":
             body["id"] = event.get("id", commands.PLACED_ID_DEFAULT)
-        answer = self._decide(_command(kind, body))
+        answer = self._decide(_operator_command(kind, body) or _command(kind, body))
         order = self._order(event["order_id"])
         if answer.outcome == Outcome.UNKNOWN_ORDER:
             response = history.Response(self.now, number, 404, "unknown_order")
@@ -214,7 +217,17 @@ class SimulatedShop:
         """A generated command of the ledger's tests as the event for it."""
         event = {"id": fields["id"], "occurred_at": rfc3339(self.now - 1000 * age_s)}
         order = ("order_id", "channel", "priority", "accept", "allow_preorder", "supersedes", "paid", "purpose")
-        for name in (*order, "warehouse", "to_warehouse", "reason", "expected_id", "if_expired", "movement_id"):
+        for name in (
+            *order,
+            "sku",
+            "held",
+            "warehouse",
+            "to_warehouse",
+            "reason",
+            "expected_id",
+            "if_expired",
+            "movement_id",
+        ):
             if fields.get(name) is not None:
                 event[name] = fields[name]
         if "eta" in fields:
@@ -361,6 +374,7 @@ class SimulatedShop:
                 dict(line.warehouses),
                 None if line.reason is None else str(line.reason),
                 line.short,
+                line.sku in order.held_back and line.waiting > 0,
             )
             for line in order.lines
         )
@@ -421,3 +435,13 @@ def _command(kind: str, event: dict[str, Any], origin: commands.Origin | None = 
     assert not hasattr(decoded, "code"), decoded
     assert not isinstance(decoded, OrderBody)
     return commands.make_command(decoded, origin)  # type: ignore[arg-type]
+
+
+def _operator_command(kind: str, event: dict[str, Any]) -> Any:
+    """The command of what an operator does; None for an event."""
+    if kind not in OPERATOR_KINDS:
+        return None
+    body = {name: value for name, value in event.items() if name not in ("order_id", "occurred_at")}
+    if kind == "order.held_back":
+        return commands.make_hold_back(event["order_id"], convert(body, HoldBackBody), event["id"], "ann")
+    return commands.make_assign(event["order_id"], convert(body, AssignBody), event["id"], "ann")

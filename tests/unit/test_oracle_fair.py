@@ -9,6 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from msgspec import structs
 
+from stocktide.loadtest.oracle.dispatcher import OPERATOR_KINDS
 from stocktide.loadtest.oracle.history import (
     HistoryRecord,
     MovementPublished,
@@ -478,7 +479,7 @@ def _run_command(shop: SimulatedShop, kind: str, fields: dict[str, object], age_
         shop.send(event_kind, "http" if by_http else "kafka", **event)
 
 
-_BY_HTTP = ("order.placed", "order.paid", "order.cancelled", "order.changed", "order.extended")
+_BY_HTTP = (*OPERATOR_KINDS, "order.placed", "order.paid", "order.cancelled", "order.changed", "order.extended")
 
 
 @settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))

@@ -82,28 +82,41 @@ local function next_channel(sku, channels)
   return best, best_units
 end
 
--- Draw units for a line.
-local function give(sku, order, line, policy, units)
-  local field = line.short and 'short' or 'preordered'
-  local room = ORDER_BYTES_MAX - #(order.packed or '')
-  local draws, given = draw.up_to(sku, policy, math.min(units, line[field]), line, room), 0
-  if #draws == 0 then
-    alerts.add('fill_too_large', sku, {order_id = order.id, channel = order.record.channel})
-    return queue.skip(sku.name, order.record.channel, order.id)
-  end
+-- The bytes of names of warehouses that an order's record may still take.
+function fill.room_of(order) return ORDER_BYTES_MAX - #(order.packed or '') end
+
+-- Hold what was drawn for a line that waits for at least as much, short units first.
+function fill.hold(sku, order, line, draws)
   orders.mark_changed(order)
   local kind = order.record.state == 'paid' and WAREHOUSE.committed or WAREHOUSE.locked
-  local names = sku.places.names
+  local names, given = sku.places.names, 0
   for i = 1, #draws, 2 do
     skus.change_at(sku, draws[i], kind, draws[i + 1])
     orders.put_units(line, names[(draws[i] - WAREHOUSE.first) / WAREHOUSE.size + 1], draws[i + 1])
     given = given + draws[i + 1]
   end
-  skus.change(sku, field, order.record.channel, -given)
-  orders.add_to(line, field, -given)
+  for _, field in ipairs({'short', 'preordered'}) do
+    local take = math.min(given, line[field] or 0)
+    if take > 0 then
+      skus.change(sku, field, order.record.channel, -take)
+      orders.add_to(line, field, -take)
+    end
+    given = given - take
+  end
   line.state = orders.open_state(order, line)
-  orders.advance_sequence(order)
   queue.note(order, line)
+end
+
+-- Draw units for a line.
+local function give(sku, order, line, policy, units)
+  local wanted = line.short or line.preordered
+  local draws = draw.up_to(sku, policy, math.min(units, wanted), line, fill.room_of(order))
+  if #draws == 0 then
+    alerts.add('fill_too_large', sku, {order_id = order.id, channel = order.record.channel})
+    return queue.skip(sku.name, order.record.channel, order.id)
+  end
+  fill.hold(sku, order, line, draws)
+  orders.advance_sequence(order)
 end
 
 -- The units that go on waiting orders in a later step.
@@ -121,7 +134,7 @@ end
 
 -- Whether a line could take a unit.
 function fill.is_due(sku)
-  return sku.queued and (sku.filling ~= nil or units_left(sku, waiting_channels(sku)) > 0)
+  return sku.queued and (sku.filling ~= nil or next_channel(sku, waiting_channels(sku)) ~= nil)
 end
 
 -- Fill what the batch has room for. The caller ends the change, and evaluates the channels. -> whether units were given
@@ -135,7 +148,9 @@ function fill.run(sku)
     local id = channel.page[channel.at][2]
     local order = orders.get(id)
     local line = line_of(order, sku.name)
-    spent, spent_bytes = spent + cost, spent_bytes + #(order and order.packed or '')
+    spent = spent + cost
+    -- An order that this batch has changed is written once, however many of its lines are filled.
+    if order and not order.changed then spent_bytes = spent_bytes + #(order.packed or '') end
     if line then
       if not has_begun then skus.begin(sku) end
       has_begun = true
