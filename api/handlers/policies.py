@@ -17,7 +17,7 @@ from msgspec import Meta, Struct
 from stocktide.api import problems
 from stocktide.api.batching import BatchSubmitter
 from stocktide.api.known_channels import sweep
-from stocktide.api.requests import check_channel, check_name, parse_actor, read_message
+from stocktide.api.requests import EVERY_CHANNEL, check_channel, check_name, parse_actor, read_message
 from stocktide.api.settled_reads import SettledReads
 from stocktide.streams.contract.documents import PolicyAnswer
 from stocktide.streams.contract.events import Malformed, Name
@@ -58,9 +58,12 @@ class PolicyBody(Struct, frozen=True, kw_only=True):
     # Pools from which orders of the channel draw without naming them; and whether it sells from pools alone.
     purposes: Annotated[tuple[Name, ...], Meta(max_length=PURPOSES_MAX)] | None = None
     pool_only: bool | None = None
+    # Whether the next order of the queue is filled in part, or those that can be filled whole go before it.
+    fill: Literal["in_part", "complete_first"] | None = None
 
 
-_POOL_FIELDS = ("purposes", "pool_only")
+# Shown where they are set.
+_RARE_FIELDS = ("purposes", "pool_only", "fill")
 _POLICY_BODY = msgspec.json.Decoder(PolicyBody)
 
 
@@ -79,8 +82,8 @@ def validate_policy(body: PolicyBody) -> dict[str, Any] | Malformed:
 
 
 def effective_view(effective: Mapping[str, Any], publish_interval_ms: int) -> dict[str, Any]:
-    """The effective policy with every field of the contract in its order; the ledger omits null fields. Those about
-    pools are shown where they are set."""
+    """The effective policy with every field of the contract in its order; the ledger omits null fields. Rare ones
+    are shown where they are set."""
     view = {
         "share": float(effective.get("share", 1)),
         "buffer": effective.get("buffer", 0),
@@ -96,7 +99,7 @@ def effective_view(effective: Mapping[str, Any], publish_interval_ms: int) -> di
         "warehouses": effective.get("warehouses"),
         "publish_interval_ms": effective.get("publish_interval_ms", publish_interval_ms),
     }
-    return view | {name: effective[name] for name in _POOL_FIELDS if effective.get(name)}
+    return view | {name: effective[name] for name in _RARE_FIELDS if effective.get(name)}
 
 
 class PolicyHandlers:
@@ -124,6 +127,8 @@ class PolicyHandlers:
         if isinstance(body, web.Response):
             return body
         policy = validate_policy(body)
+        if isinstance(policy, dict) and "fill" in policy and level[0] != EVERY_CHANNEL:
+            policy = Malformed("invalid_field", "one queue serves all channels: it is set at `*/{sku}`", "fill")
         if isinstance(policy, Malformed):
             return problems.from_malformed(policy)
         actor = parse_actor(request)
@@ -163,7 +168,7 @@ class PolicyHandlers:
         own, effective = await self._reads.settled(lambda: self._ledger.read_policy(channel, sku))
         shown = effective_view(effective, self._publish_interval_ms)
         # In the order of the contract, not of Lua.
-        ordered = None if own is None else {name: own[name] for name in (*shown, *_POOL_FIELDS) if name in own}
+        ordered = None if own is None else {name: own[name] for name in (*shown, *_RARE_FIELDS) if name in own}
         return problems.json_response(PolicyAnswer(channel, sku, ordered, shown))
 
 

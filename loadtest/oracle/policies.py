@@ -20,6 +20,7 @@ class PolicyTracker(Listener):
     def __init__(self) -> None:
         self._rows: dict[Level, PolicyPublished] = {}
         self._restricted: set[Level] = set()
+        self._completed_first: set[str | None] = set()
 
     def handlers(self) -> Handlers:
         return {PolicyPublished: self._on_row}
@@ -39,10 +40,16 @@ class PolicyTracker(Listener):
     def _note(self, level: Level, policy: dict[str, Any] | None) -> None:
         if policy and (policy.get("warehouses") is not None or policy.get("pool_only")):
             self._restricted.add(level)
+        if policy and policy.get("fill") == "complete_first":
+            self._completed_first.add(level[1])
 
     def was_restricted(self, channel: str, sku: str) -> bool:
         """Whether the channel may ever have sold the SKU from some warehouses, or from pools, alone."""
         return (channel, None) in self._restricted or (channel, sku) in self._restricted
+
+    def was_completed_first(self, sku: str) -> bool:
+        """Whether orders of the SKU that can be filled whole may ever have gone before others."""
+        return sku in self._completed_first
 
     def in_force(self, channel: str, sku: str) -> dict[str, Any]:
         """The fields that the newest rows set for a channel and SKU."""

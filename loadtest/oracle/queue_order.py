@@ -1,7 +1,7 @@
 """Rules 16 and 49, the order of the queue: `queue_order`.
 
 In: requests that place orders, rows of `reservations`. Out: orders that got units while another one, which comes before
-them and could have had these, waited on.
+them and could have had these, waited on. Where orders that can be filled whole go first, only short units come before.
 
 Between two rows of an order a line whose waiting units fell, and whose held units rose by as many, was filled. Only
 what is certain counts: the other order waited before, and still waits in a row of a later batch. Of one channel every
@@ -157,9 +157,10 @@ class QueueOrder(Checker):
             if not self._has_one_place(fill.order_id):
                 continue
             self.looked["fills"] += 1
-            first = queues[fill.sku, fill.channel].before(fill) if (fill.sku, fill.channel) in queues else None
+            last = SHORT if self._policies.was_completed_first(fill.sku) else fill.rank
+            first = queues[fill.sku, fill.channel].before(fill, last) if (fill.sku, fill.channel) in queues else None
             if first is None and fill.rank != SHORT and not self._policies.was_restricted(fill.channel, fill.sku):
-                first = short_queues[fill.sku].before(fill) if fill.sku in short_queues else None
+                first = short_queues[fill.sku].before(fill, SHORT) if fill.sku in short_queues else None
             if first is not None:
                 what = (
                     f"order {fill.order_id} got units of {fill.sku} between the batches {fill.after} and {fill.by},"
@@ -197,9 +198,9 @@ class _Queue:
                 longest.append(line if not longest or line.until > longest[-1].until else longest[-1])
             self._longest.append(longest)
 
-    def before(self, fill: Fill) -> WaitingLine | None:
-        """A line that comes before the filled one, and waits before and after the fill."""
-        for rank in range(fill.rank + 1):
+    def before(self, fill: Fill, last_rank: int) -> WaitingLine | None:
+        """A line up to a rank that comes before the filled one, and waits before and after the fill."""
+        for rank in range(last_rank + 1):
             seen_by = fill.older if rank == fill.rank else fill.after
             index = bisect_right(self._since[rank], seen_by) - 1
             if index >= 0 and self._longest[rank][index].until > fill.by:

@@ -72,6 +72,7 @@ class _RareFields(Struct):
     queued: int = 0
     no_preorder: bool = False
     held_back: dict[str, bool] = {}
+    passed_over: dict[str, int] = {}
 
 
 class _PackedSku(Struct, array_like=True, gc=False):

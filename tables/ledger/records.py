@@ -50,7 +50,8 @@ class OrderRecord(Struct, frozen=True, omit_defaults=True):
     too early, in the format of `lua/includes/waiting.lua`; the first of them is due at `wait_at`. A record in state
     `parked` is no order: it holds only parked events, and is deleted with the last of them. `queued` is its number in
     the queues of the SKUs whose units it waits for (`lua/includes/queue.lua`). `no_preorder`: placed with
-    `allow_preorder` false. `held_back` are the SKUs of lines that an operator keeps from being filled.
+    `allow_preorder` false. `held_back` are the SKUs of lines that an operator keeps from being filled, `passed_over`
+    counts by SKU how often others were filled whole before it (`lua/includes/complete_first.lua`).
     """
 
     state: str
@@ -73,6 +74,7 @@ class OrderRecord(Struct, frozen=True, omit_defaults=True):
     queued: int = 0
     no_preorder: bool = False
     held_back: dict[str, bool] = field(default_factory=dict)
+    passed_over: dict[str, int] = field(default_factory=dict)
 
 
 class MovementLine(Struct, frozen=True, omit_defaults=True):

@@ -83,6 +83,8 @@ class ModelOrder:
     queued: int = 0
     # The SKUs of lines that an operator keeps from being filled.
     held_back: dict[str, bool] = field(default_factory=dict)
+    # By SKU: how often others were filled whole before it.
+    passed_over: dict[str, int] = field(default_factory=dict)
     # The command that placed it, whose rules apply to later additions.
     placing: Any = None
     parked: list[ParkedEvent] = field(default_factory=list)

@@ -327,6 +327,7 @@ class _RunBuilder:
         policy = self.one(POLICIES) | {name: self.one(POLICY_FIELDS[name]) for name in names}
         if channel == "*":
             policy = {"preorder_cap": self.number(0, 15)}
+            policy |= self.one(({}, {"fill": "complete_first"}, {"fill": "in_part"}))
         return DraftCommand(kind, {"channel": channel, "sku": sku, "policy": policy})
 
 

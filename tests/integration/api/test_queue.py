@@ -47,6 +47,16 @@ async def test_a_sold_order_makes_an_unknown_sku_known(shop: ApiTestClient) -> N
     assert (await shop.post("/v1/orders", {**_order(sku), "accept": "gladly"})).status == 422
 
 
+async def test_which_orders_are_filled_first_is_set_for_all_channels_of_a_sku_alone(shop: ApiTestClient) -> None:
+    sku, channel = await shop.receive_new(1), unique_name("channel")
+    policy = {"fill": "complete_first"}
+    answer = await shop.put(f"/v1/policies/{channel}/{sku}", policy)
+    assert (answer.problem, answer.body["errors"][0]["path"]) == ((422, "invalid_field"), "fill")
+    answer = await shop.put(f"/v1/policies/*/{sku}", policy)
+    assert (answer.status, answer.body["own"]) == (200, policy)
+    assert (await shop.put(f"/v1/policies/*/{sku}", {"fill": "at_random"})).status == 422
+
+
 async def test_an_operator_holds_an_order_back_and_assigns_units_to_it_each_with_a_reason(shop: ApiTestClient) -> None:
     sku, channel = await shop.receive_new(1), unique_name("channel")
     policy = {"below_threshold": "preorder", "preorder_cap": 10, "safety_threshold": 5}
@@ -71,7 +81,7 @@ async def test_an_operator_holds_an_order_back_and_assigns_units_to_it_each_with
     too_many = await shop.post(f"{path}/assign", {"reason": "r", "lines": [{"sku": sku, "quantity": 3}]})
     assert too_many.problem == (409, "more_than_open")
     without = await shop.post(f"{path}/hold_back", {"sku": sku})
-    assert (without.problem, without.body["path"]) == ((422, "missing_field"), "reason")
+    assert (without.problem, without.body["errors"][0]["path"]) == ((422, "missing_field"), "reason")
     assert (await shop.post("/v1/preorders/nobody/hold_back", {"reason": "r"})).problem == (404, "unknown_order")
 
 

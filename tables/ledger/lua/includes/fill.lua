@@ -6,6 +6,7 @@
 
 local alerts = require('alerts')
 local batch = require('batch')
+local complete_first = require('complete_first')
 local draw = require('draw')
 local offer = require('offer')
 local orders = require('orders')
@@ -104,6 +105,7 @@ function fill.hold(sku, order, line, draws)
     given = given - take
   end
   line.state = orders.open_state(order, line)
+  if not line.short and not line.preordered then complete_first.forget(order, line) end
   queue.note(order, line)
 end
 
@@ -137,6 +139,22 @@ function fill.is_due(sku)
   return sku.queued and (sku.filling ~= nil or next_channel(sku, waiting_channels(sku)) ~= nil)
 end
 
+-- The order that gets units: the first one of `channel`, which may take `units`, or one that can be filled whole.
+-- -> {channel, index on its page, order, line or nil, units}, and the number of further orders that were read
+local function choose(sku, channels, channel, units)
+  local order = orders.get(channel.page[channel.at][2])
+  local line, searched = line_of(order, sku.name), 0
+  if line and complete_first.may_pass(sku, order, line, units) then
+    local other
+    other, searched = complete_first.find(sku, channels, units_for, line_of)
+    if other then
+      complete_first.note_passed(sku, order)
+      return other, searched
+    end
+  end
+  return {channel = channel, index = channel.at, order = order, line = line, units = units}, searched
+end
+
 -- Fill what the batch has room for. The caller ends the change, and evaluates the channels. -> whether units were given
 function fill.run(sku)
   local was = sku.filling
@@ -145,21 +163,21 @@ function fill.run(sku)
   local cost = 1 + math.floor(#channels * (sku.places.count + PAIRS_PER_CHANNEL) / PAIRS_PER_ORDER)
   local channel, units = next_channel(sku, channels)
   while channel and has_room() do
-    local id = channel.page[channel.at][2]
-    local order = orders.get(id)
-    local line = line_of(order, sku.name)
-    spent = spent + cost
+    local next_one, searched = choose(sku, channels, channel, units)
+    local order, line, of = next_one.order, next_one.line, next_one.channel
+    local id = of.page[next_one.index][2]
+    spent = spent + cost + searched
     -- An order that this batch has changed is written once, however many of its lines are filled.
     if order and not order.changed then spent_bytes = spent_bytes + #(order.packed or '') end
     if line then
       if not has_begun then skus.begin(sku) end
       has_begun = true
-      give(sku, order, line, channel.policy, units)
+      give(sku, order, line, of.policy, next_one.units)
     else
-      queue.skip(sku.name, channel.name, id)
+      queue.skip(sku.name, of.name, id)
     end
-    local is_done = not line_of(order, sku.name) or queue.is_skipped(sku.name, channel.name, id)
-    if is_done then channel.at = channel.at + 1 end
+    local is_done = not line_of(order, sku.name) or queue.is_skipped(sku.name, of.name, id)
+    if is_done then table.remove(of.page, next_one.index) end
     channel, units = next_channel(sku, channels)
   end
   if channel then left = units_left(sku, channels) end

@@ -19,7 +19,7 @@ local PLACED_ID = 'placed' -- tables/ledger/commands.py, PLACED_ID_DEFAULT
 local STATE, OUTCOME = codes.state, codes.outcome
 local RARE = {
   'region', 'purpose', 'event_digests', 'extensions', 'parked', 'wait_at', 'queued', 'no_preorder',
-  'held_back',
+  'held_back', 'passed_over',
 }
 
 local function pack_events(record)
