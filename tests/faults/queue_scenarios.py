@@ -1,5 +1,6 @@
 """Orders that wait for units, as a function of the seed, on SKUs of their own of which there is never enough: preorders
-and orders that are sold already, paid, cancelled or abandoned, with a small receipt behind each.
+and orders that are sold already, paid, cancelled or abandoned, some held back or given units by an operator, with a
+small receipt behind each.
 
 In: a seed, a number. Out: steps, as in `scenarios`.
 """
@@ -19,7 +20,9 @@ RECEIVED_UNITS = (1, 2, 2, 3)
 ORDERED_UNITS = (1, 2, 3, 6)
 HOLD_SECONDS_SHORT = 3
 _POLICY = {"below_threshold": "preorder", "preorder_cap": 10_000}
-_LEVELS = [(channel, sku) for channel in CHANNELS for sku in QUEUED_SKUS]
+# Of one SKU, orders that can be filled whole go first.
+_POLICIES = [(channel, sku, _POLICY) for channel in CHANNELS for sku in QUEUED_SKUS]
+_POLICIES.append(("*", QUEUED_SKUS[-1], {"fill": "complete_first"}))
 
 
 def queue_opening_receipts() -> Iterator[ScenarioStep]:
@@ -42,9 +45,11 @@ def queue_scenario(seed: int, number: int) -> list[ScenarioStep]:
     elif chance < 0.35:
         body["priority"] = "vip"
     steps = [ScenarioStep("order.placed", body, _transport(rng))]
-    if number <= len(_LEVELS):
-        channel, of = _LEVELS[number - 1]
-        steps.insert(0, ScenarioStep("policy.put", {"channel": channel, "sku": of, "policy": _POLICY}, "http"))
+    if number <= len(_POLICIES):
+        channel, of, policy = _POLICIES[number - 1]
+        steps.insert(0, ScenarioStep("policy.put", {"channel": channel, "sku": of, "policy": policy}, "http"))
+    if rng.random() < 0.1:
+        steps += _operations(rng, order_id)
     for what in ("paid", "cancelled"):
         if what in end:
             event = {"order_id": order_id, "id": f"{order_id}-{what}"}
@@ -53,6 +58,13 @@ def queue_scenario(seed: int, number: int) -> list[ScenarioStep]:
     receipt = {"id": f"{order_id}-received", "warehouse": rng.choice(("SH1", "BJ1")), "lines": [line]}
     steps.append(ScenarioStep("stock.received", receipt, rng.choice(("kafka", "ndjson")), rng.randint(0, 2_000)))
     return steps
+
+
+def _operations(rng: random.Random, order_id: str) -> Iterator[ScenarioStep]:
+    """An operator holds the order back, gives it what it waits for, and releases it."""
+    for what, more in (("held_back", {}), ("assigned", {}), ("held_back", {"held": False})):
+        event: Event = {"order_id": order_id, "id": f"{order_id}-{what}-{len(more)}", "reason": "asked for", **more}
+        yield ScenarioStep(f"order.{what}", event, "http", rng.randint(50, 1_500))
 
 
 def _transport(rng: random.Random) -> InputTransport:
