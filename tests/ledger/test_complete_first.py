@@ -7,7 +7,7 @@ from typing import Any
 from msgspec import structs
 
 from tests.harness.servers import RedisServer
-from tests.ledger.ledgers import LIMITS, ON_SERVERS
+from tests.ledger.ledgers import LIMITS, ON_SERVERS, ON_VALKEY
 from tests.ledger.model_queue import PASSED_OVER_MAX
 from tests.ledger.shop_client import RedisShopClient, ShopClient, open_shop
 
@@ -82,6 +82,17 @@ async def test_the_search_for_an_order_that_can_be_filled_whole_is_bounded(shop:
     await wait_for(shop, *[9] * 20, 1)
     await shop.receive("A", 1)
     assert reserved(shop, 21) == [1, *[0] * 20]
+
+
+@ON_VALKEY
+async def test_the_search_is_bounded_in_the_bytes_of_the_orders_that_it_reads(shop: RedisShopClient) -> None:
+    await wait_for(shop, 9)
+    many = {f"s{number}".ljust(128, "x"): 1 for number in range(200)}
+    for number in range(2, 5):
+        await shop.place(f"o{number}", {"A": 9, **many}, accept="sold")
+    await shop.place("o5", {"A": 1})
+    await shop.receive("A", 1)
+    assert reserved(shop, 5) == [1, 0, 0, 0, 0]
 
 
 async def test_a_fill_that_passes_orders_over_in_several_batches_ends(valkey: RedisServer) -> None:

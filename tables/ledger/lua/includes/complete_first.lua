@@ -7,7 +7,8 @@ local queue = require('queue')
 
 -- Times that an order is passed over: some receipts, so that a large order does not wait without end.
 local PASSED_OVER_MAX = 8
-local SEARCHED_MAX = 32 -- orders that are read in search of one that can be filled whole: about a ms
+-- Orders that are read in search of one that can be filled whole, and the bytes of their records: about a ms.
+local SEARCHED_MAX, SEARCHED_BYTES_MAX = 32, 65536
 
 local complete_first = {}
 
@@ -40,26 +41,27 @@ end
 
 -- The first order that can be filled whole, among those on the pages of `channels` (fill.lua) that were read;
 -- `units_of` is what a channel may take, `line_of` the line that waits.
--- -> {channel, index, order, line, units} or nil, and the number of orders that were read
+-- -> {channel, index, order, line, units} or nil, and the orders and the bytes that were read
 function complete_first.find(sku, channels, units_of, line_of)
-  local at, units = {}, {}
+  local at, units, searched, bytes = {}, {}, 0, 0
   for i, channel in ipairs(channels) do at[i], units[i] = channel.at, units_of(sku, channel.policy, false) end
-  for searched = 1, SEARCHED_MAX do
+  while searched < SEARCHED_MAX and bytes < SEARCHED_BYTES_MAX do
     local best
     for i, channel in ipairs(channels) do
       local entry = units[i] > 0 and channel.page[at[i]]
       if entry and (not best or queue.is_before(entry, channels[best].page[at[best]])) then best = i end
     end
-    if not best then return nil, searched end
+    if not best then break end
     local channel, index = channels[best], at[best]
     local order = orders.get(channel.page[index][2])
     local line = line_of(order, sku.name)
+    searched, bytes = searched + 1, bytes + #(order and order.packed or '')
     if line and not line.short and line.preordered <= units[best] then
-      return {channel = channel, index = index, order = order, line = line, units = units[best]}, searched
+      return {channel = channel, index = index, order = order, line = line, units = units[best]}, searched, bytes
     end
     at[best] = index + 1
   end
-  return nil, SEARCHED_MAX
+  return nil, searched, bytes
 end
 
 return complete_first

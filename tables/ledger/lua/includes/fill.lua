@@ -140,19 +140,19 @@ function fill.is_due(sku)
 end
 
 -- The order that gets units: the first one of `channel`, which may take `units`, or one that can be filled whole.
--- -> {channel, index on its page, order, line or nil, units}, and the number of further orders that were read
+-- -> {channel, index on its page, order, line or nil, units}
 local function choose(sku, channels, channel, units)
   local order = orders.get(channel.page[channel.at][2])
-  local line, searched = line_of(order, sku.name), 0
+  local line = line_of(order, sku.name)
   if line and complete_first.may_pass(sku, order, line, units) then
-    local other
-    other, searched = complete_first.find(sku, channels, units_for, line_of)
+    local other, searched, bytes = complete_first.find(sku, channels, units_for, line_of)
+    spent, spent_bytes = spent + searched, spent_bytes + bytes
     if other then
       complete_first.note_passed(sku, order)
-      return other, searched
+      return other
     end
   end
-  return {channel = channel, index = channel.at, order = order, line = line, units = units}, searched
+  return {channel = channel, index = channel.at, order = order, line = line, units = units}
 end
 
 -- Fill what the batch has room for. The caller ends the change, and evaluates the channels. -> whether units were given
@@ -163,10 +163,10 @@ function fill.run(sku)
   local cost = 1 + math.floor(#channels * (sku.places.count + PAIRS_PER_CHANNEL) / PAIRS_PER_ORDER)
   local channel, units = next_channel(sku, channels)
   while channel and has_room() do
-    local next_one, searched = choose(sku, channels, channel, units)
+    local next_one = choose(sku, channels, channel, units)
     local order, line, of = next_one.order, next_one.line, next_one.channel
     local id = of.page[next_one.index][2]
-    spent = spent + cost + searched
+    spent = spent + cost
     -- An order that this batch has changed is written once, however many of its lines are filled.
     if order and not order.changed then spent_bytes = spent_bytes + #(order.packed or '') end
     if line then
