@@ -28,6 +28,8 @@ ACTOR_HEADER = "X-Actor"
 ACTOR_DEFAULT = "operator"
 # The channel of policies for all channels; it does not sell.
 EVERY_CHANNEL = "*"
+# Names who makes an operator's call.
+ACTOR_HEADER, ACTOR_DEFAULT = "X-Actor", "operator"
 
 _INCOMPLETE_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2}).{0,2}")
 _QUOTED_LENGTH_MAX = 60
@@ -73,7 +75,7 @@ def check_name(field: str, value: str) -> web.Response | None:
 
 
 def read_actor(request: web.Request) -> str | web.Response:
-    """Who asks; a problem if it is not a name."""
+    """On whose behalf a call is made, for the audit; or the problem."""
     actor = request.headers.get(ACTOR_HEADER, ACTOR_DEFAULT)
     return check_name(ACTOR_HEADER, actor) or actor
 

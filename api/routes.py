@@ -28,9 +28,11 @@ from stocktide.api.requests import ACTOR_HEADER
 from stocktide.streams.contract import documents
 from stocktide.streams.contract.events import (
     ApproveBody,
+    AssignBody,
     CancelBody,
     ChangeBody,
     Event,
+    HoldBackBody,
     Movement,
     OrderBody,
     PayBody,
@@ -84,7 +86,7 @@ def make_routes(handlers: Handlers) -> tuple[Route, ...]:
 
 def _orders(handlers: Handlers) -> tuple[Route, ...]:
     orders = handlers.orders
-    one = "/v1/orders/{order_id}"
+    one, waiting = "/v1/orders/{order_id}", "/v1/preorders/{order_id}"
     found = {200: documents.Order}
     return (
         Route(
@@ -130,6 +132,22 @@ def _orders(handlers: Handlers) -> tuple[Route, ...]:
             answers=found,
         ),
         Route("POST", f"{one}/extend", orders.extend, "Let the hold last longer", body=ExtendBody, answers=found),
+        Route(
+            "POST",
+            f"{waiting}/hold_back",
+            orders.hold_back,
+            "Keep lines that wait for units from being filled, or release them",
+            body=HoldBackBody,
+            answers=found,
+        ),
+        Route(
+            "POST",
+            f"{waiting}/assign",
+            orders.assign,
+            "Give units from the shelf to lines that wait, all of them or none",
+            body=AssignBody,
+            answers=found,
+        ),
     )
 
 

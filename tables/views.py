@@ -102,6 +102,7 @@ def _order_fields(order_id: str, record: OrderRecord) -> tuple[str, str, str, li
             reason=line.reason,
             short=line.short,
             cancelled=line.cancelled or UNSET,
+            held_back=(line.sku in record.held_back and bool(line.preordered or line.short)) or UNSET,
         )
         for line in record.lines
     ]

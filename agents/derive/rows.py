@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from itertools import chain
 from typing import Any
 
-from msgspec import UNSET
+from msgspec import UNSET, structs
 
 from stocktide.agents.dead_letters import (
     BurstDetector,
@@ -46,7 +46,7 @@ from stocktide.tables.ledger.raw_decision import (
     unpack_order,
     unpack_sku,
 )
-from stocktide.tables.ledger.records import Alert, PolicyRow, RepairRow
+from stocktide.tables.ledger.records import ActionRow, Alert, PolicyRow, RepairRow
 from stocktide.tables.views import approval_view, published_movement, published_order, published_stock
 
 # Stands in the record of every forced order, and in hardly any other.
@@ -91,6 +91,8 @@ class RowCollector:
             self._events[AUDIT].append(_repair_row(repair, decision))
             if repair.after is None:
                 self._remove(repair)
+        for action in decision.actions:
+            self._events[AUDIT].append(_action_row(action, decision))
         for index, alert in enumerate(decision.alerts):
             self._events[ALERTS].append(_alert_row(alert, index, decision))
         for refused in decision.refused:
@@ -219,6 +221,21 @@ def _approval_row(
         "batch": decision.batch,
     }
     return actor.encode(), encode(view)
+
+
+def _action_row(row: ActionRow, decision: RawDecision) -> OutputRow:
+    view = {
+        "actor": row.actor,
+        "action": row.action,
+        "order_id": row.order_id,
+        "id": row.id,
+        "reason": row.reason,
+        "before": [structs.asdict(line) for line in row.before],
+        "after": [structs.asdict(line) for line in row.after],
+        "at": rfc3339(decision.at),
+        "batch": decision.batch,
+    }
+    return row.actor.encode(), encode(view)
 
 
 def _repair_row(repair: RepairRow, decision: RawDecision) -> OutputRow:

@@ -1,6 +1,6 @@
-"""Orders over HTTP: place, pay, cancel, change, extend, get.
+"""Orders over HTTP: place, pay, cancel, change, extend, get; and what operators do to those that wait.
 
-In: a call of a storefront. Out: the settled order; or a problem with the reason for each refused line.
+In: a call of a storefront or an operator. Out: the settled order; or a problem with the reason for each refused line.
 """
 
 from __future__ import annotations
@@ -19,8 +19,10 @@ from stocktide.api.requests import check_name, read_actor, read_message
 from stocktide.api.settled_reads import SettledReads
 from stocktide.streams.contract.events import (
     HOLD_SECONDS_DEFAULT,
+    AssignBody,
     CancelBody,
     ChangeBody,
+    HoldBackBody,
     HoldSeconds,
     Name,
     OrderBody,
@@ -28,11 +30,14 @@ from stocktide.streams.contract.events import (
 )
 from stocktide.tables.ledger.client import Ledger
 from stocktide.tables.ledger.commands import (
+    Assign,
     Change,
     Command,
+    make_assign,
     make_cancel,
     make_change,
     make_extend,
+    make_hold_back,
     make_pay,
     make_place,
 )
@@ -54,6 +59,8 @@ _ORDER_BODY = msgspec.json.Decoder(OrderBody)
 _PAY_BODY = msgspec.json.Decoder(PayBody)
 _CANCEL_BODY = msgspec.json.Decoder(CancelBody)
 _CHANGE_BODY = msgspec.json.Decoder(ChangeBody)
+_HOLD_BACK_BODY = msgspec.json.Decoder(HoldBackBody)
+_ASSIGN_BODY = msgspec.json.Decoder(AssignBody)
 _EXTEND_BODY = msgspec.json.Decoder(ExtendBody)
 _Body = TypeVar("_Body", bound=Struct)
 
@@ -109,6 +116,28 @@ class OrderHandlers:
             lambda body, order_id: make_change(order_id, body.remove, body.add, body.id or _new_id()),
         )
 
+    async def hold_back(self, request: web.Request) -> web.Response:
+        """`POST /v1/preorders/{order_id}/hold_back`."""
+        actor = read_actor(request)
+        if isinstance(actor, web.Response):
+            return actor
+        return await self._submit_event(
+            request,
+            _HOLD_BACK_BODY,
+            lambda body, order_id: make_hold_back(order_id, body, body.id or _new_id(), actor),
+        )
+
+    async def assign(self, request: web.Request) -> web.Response:
+        """`POST /v1/preorders/{order_id}/assign`."""
+        actor = read_actor(request)
+        if isinstance(actor, web.Response):
+            return actor
+        return await self._submit_event(
+            request,
+            _ASSIGN_BODY,
+            lambda body, order_id: make_assign(order_id, body, body.id or _new_id(), actor),
+        )
+
     async def extend(self, request: web.Request) -> web.Response:
         """`POST /v1/orders/{order_id}/extend`."""
         return await self._submit_event(
@@ -147,7 +176,7 @@ class OrderHandlers:
             more: dict[str, Any] = {} if order is None else {"order": order_view(order_id, order, result.replayed)}
             if result.reasons and order is not None:
                 ordered = tuple((line.sku, line.quantity) for line in order.lines)
-                more["lines"] = _reasons(result, command.add if isinstance(command, Change) else ordered)
+                more["lines"] = _reasons(result, _lines_of(command) or ordered)
             return problems.from_outcome(result.outcome, result.detail, **more)
         return problems.json_response(order_view(order_id, order, result.replayed))
 
@@ -172,6 +201,13 @@ def _refused_lines(order: OrderRecord) -> list[dict[str, Any]]:
         for index, line in enumerate(order.lines)
         if line.reason is not None
     ]
+
+
+def _lines_of(command: Command) -> tuple[tuple[str, int], ...]:
+    """The lines to which the reasons of a refused event refer; none if these are the order's."""
+    if isinstance(command, Change):
+        return command.add
+    return command.lines if isinstance(command, Assign) else ()
 
 
 def _reasons(result: Result, lines: Sequence[tuple[str, int]]) -> list[dict[str, Any]]:

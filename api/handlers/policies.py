@@ -17,7 +17,7 @@ from msgspec import Meta, Struct
 from stocktide.api import problems
 from stocktide.api.batching import BatchSubmitter
 from stocktide.api.known_channels import sweep
-from stocktide.api.requests import check_channel, check_name, read_actor, read_message
+from stocktide.api.requests import EVERY_CHANNEL, check_channel, check_name, read_actor, read_message
 from stocktide.api.settled_reads import SettledReads
 from stocktide.streams.contract.documents import PolicyAnswer
 from stocktide.streams.contract.events import Malformed, Name
@@ -60,10 +60,12 @@ class PolicyBody(Struct, frozen=True, kw_only=True):
     pool_only: bool | None = None
     # Whether held units of its orders may move away from a warehouse below zero.
     reroute: bool | None = None
+    # Whether the next order of the queue is filled in part, or those that can be filled whole go before it.
+    fill: Literal["in_part", "complete_first"] | None = None
 
 
 # Shown where they are set.
-_OPTIONAL_FIELDS = ("purposes", "pool_only", "reroute")
+_OPTIONAL_FIELDS = ("purposes", "pool_only", "reroute", "fill")
 _POLICY_BODY = msgspec.json.Decoder(PolicyBody)
 
 
@@ -127,6 +129,8 @@ class PolicyHandlers:
         if isinstance(body, web.Response):
             return body
         policy = validate_policy(body)
+        if isinstance(policy, dict) and "fill" in policy and level[0] != EVERY_CHANNEL:
+            policy = Malformed("invalid_field", "one queue serves all channels: it is set at `*/{sku}`", "fill")
         if isinstance(policy, Malformed):
             return problems.from_malformed(policy)
         actor = read_actor(request)

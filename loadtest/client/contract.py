@@ -26,6 +26,7 @@ class LineView(Struct, frozen=True, omit_defaults=True):
     warehouses: dict[str, int] = field(default_factory=dict)
     reason: str | None = None
     short: int = 0
+    held_back: bool = False
 
 
 class OrderView(Struct, frozen=True, omit_defaults=True):

@@ -47,6 +47,7 @@ _ORDER_ACTIONS = {
 }
 # The caller is not named: it is not the one who asked, by Kafka.
 _APPROVAL_ACTIONS = {"order.approved": "approve", "order.unapproved": "reject"}
+_OPERATOR_ACTIONS = {"order.held_back": "hold_back", "order.assigned": "assign"}
 _T = TypeVar("_T")
 
 
@@ -240,9 +241,10 @@ def request_of(kind: str, event: Event) -> tuple[str, str, bytes, str]:
     if kind in _APPROVAL_ACTIONS:
         body = {"reason": event["reason"]} if "reason" in event else {}
         return "POST", _path("approvals", event["order_id"], _APPROVAL_ACTIONS[kind]), orjson.dumps(body), JSON
-    if (action := _ORDER_ACTIONS.get(kind)) is not None:
-        body = {name: value for name, value in event.items() if name not in ("order_id", "occurred_at")}
-        return "POST", _path("orders", event["order_id"], action), orjson.dumps(body), JSON
+    for objects, actions in (("orders", _ORDER_ACTIONS), ("preorders", _OPERATOR_ACTIONS)):
+        if (action := actions.get(kind)) is not None:
+            body = {name: value for name, value in event.items() if name not in ("order_id", "occurred_at")}
+            return "POST", _path(objects, event["order_id"], action), orjson.dumps(body), JSON
     if kind == "policy.put":
         return "PUT", _policy_path(event["channel"], event["sku"]), orjson.dumps(event["policy"]), JSON
     if kind == "policy.delete":

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from stocktide.loadtest.oracle.dispatcher import Handlers, PendingRequest, sum_lines
+from stocktide.loadtest.oracle.dispatcher import OPERATOR_KINDS, Handlers, PendingRequest, sum_lines
 from stocktide.loadtest.oracle.history import (
     ReadMovement,
     ReadOrder,
@@ -35,6 +35,7 @@ _STATES_AFTER_ACCEPTANCE: Mapping[str, frozenset[str]] = {
     "order.extended": frozenset({"reserved", "paid", "shipped", "cancelled", "expired"}),
     "order.changed": frozenset({"reserved", "paid", "shipped", "cancelled", "expired"}),
     APPROVED: frozenset({"reserved", "paid", "shipped", "cancelled", "expired"}),
+    **dict.fromkeys(OPERATOR_KINDS, frozenset({"reserved", "paid", "shipped", "cancelled", "expired"})),
 }
 _STATES_AFTER_PARTIAL_CANCEL = frozenset({"reserved", "paid", "expired"})
 # The possible states in a rejection with `already_final`.
@@ -43,6 +44,7 @@ _STATES_AFTER_ALREADY_FINAL: Mapping[str, frozenset[str]] = {
     "order.cancelled": frozenset({"shipped", "expired", "rejected"}),
     "order.extended": frozenset({"paid", "shipped", "cancelled", "expired", "rejected"}),
     "order.changed": frozenset({"shipped", "cancelled", "expired", "rejected"}),
+    **dict.fromkeys(OPERATOR_KINDS, frozenset({"shipped", "cancelled", "expired", "rejected"})),
 }
 
 

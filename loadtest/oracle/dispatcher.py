@@ -29,6 +29,8 @@ from stocktide.loadtest.oracle.history import (
 # A response with this status or above is uncertain: the command may have been applied or not.
 CERTAIN_STATUS_BELOW = 500
 HOLD_SECONDS_DEFAULT = 900
+# What operators do to orders that wait; only by HTTP.
+OPERATOR_KINDS = ("order.held_back", "order.assigned")
 # A handler for each type of record.
 Handlers = dict[type, Callable[[Any], None]]
 
@@ -74,6 +76,7 @@ class SentEvent(Struct, frozen=True):
     expected_id: str | None = None
     movement_id: str | None = None
     policy: dict[str, Any] | None = None
+    held: bool = True
     from_: str | None = field(default=None, name="from")
     until: str | None = None
 
@@ -106,6 +109,8 @@ def hash_body(kind: str, event: SentEvent) -> int:
         return hash((kind, *sorted(sum_lines(event.remove)), None, *sorted(sum_lines(event.add))))
     if kind == "order.paid" and event.if_expired:
         return hash((kind, event.if_expired))
+    if kind in OPERATOR_KINDS:
+        return hash((kind, event.reason, event.sku, event.held, *sorted(sum_lines(event.lines))))
     if kind.startswith("order."):
         return hash(kind)
     when = time_ms(event.occurred_at) if kind == "stock.counted" else None

@@ -22,6 +22,9 @@ from stocktide.loadtest.oracle.movements import MovementTracker
 from stocktide.loadtest.oracle.on_hand import CountedTwice
 from stocktide.loadtest.oracle.orders import OrderTracker
 from stocktide.loadtest.oracle.oversold import Oversold
+from stocktide.loadtest.oracle.policies import PolicyTracker
+from stocktide.loadtest.oracle.queue_order import QueueOrder
+from stocktide.loadtest.oracle.short import ShortNotTold
 from stocktide.loadtest.oracle.stands_still import StandsStill
 from stocktide.loadtest.oracle.stocks import StockTracker
 from stocktide.loadtest.oracle.verdict import Checker, Verdict, Violation
@@ -43,7 +46,7 @@ class CheckerSet:
         recorded_live: bool = False,
     ) -> None:
         orders, movements, stocks = OrderTracker(), MovementTracker(), StockTracker()
-        channels = ChannelTracker(behind_ms)
+        channels, policies = ChannelTracker(behind_ms), PolicyTracker()
         self.checkers: tuple[Checker, ...] = (
             Oversold(orders, movements, stocks),
             AnswerContradicted(orders),
@@ -60,10 +63,12 @@ class CheckerSet:
                 ChannelNotConverged(channels),
                 LogDoesNotExplain(orders, movements, stocks),
                 InputUnaccounted(orders, movements, park_ms),
+                ShortNotTold(orders, stocks, policies),
+                QueueOrder(orders, policies),
             )
         # Checkers read the trackers of orders, movements and stock after these have handled a record, but that of
         # channels before: `VersionWentBack` compares an update with the state before it.
-        listeners: tuple[Listener, ...] = (orders, movements, stocks, *self.checkers, channels)
+        listeners: tuple[Listener, ...] = (orders, movements, stocks, policies, *self.checkers, channels)
         self.dispatcher = RecordDispatcher(listeners)
 
 

@@ -28,6 +28,8 @@ _REQUIREMENTS = {
     "channel_not_converged": "every channel ends at its right stock",
     "input_unaccounted": "every input is applied or refused with a reason",
     "log_does_not_explain": "the log explains every number",
+    "short_not_told": "units sold beyond the shelf are reported and come first",
+    "queue_order": "waiting orders get units in their order",
     "stands_still": "waiting work moves on",
 }
 LIMITS = {

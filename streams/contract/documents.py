@@ -41,7 +41,7 @@ class _Document(Struct, frozen=True, gc=False):
 
 class Line(_Document, frozen=True):
     """A line of an order; `warehouses` says where its held units are. `short` units are sold, and wait for stock.
-    `cancelled` is left out where it is 0."""
+    `cancelled` is left out where it is 0; `held_back`, whether an operator keeps these from it, where it is false."""
 
     sku: str
     quantity: int
@@ -54,6 +54,7 @@ class Line(_Document, frozen=True):
     reason: str | None
     short: int
     cancelled: int | UnsetType = UNSET
+    held_back: bool | UnsetType = UNSET
 
 
 class OrderFields(_Document, frozen=True):

@@ -39,6 +39,7 @@ Name = Annotated[
     Meta(min_length=1, max_length=NAME_LENGTH_MAX, pattern=r"^[^\s\x00-\x1f\x7f]+$", description="A name"),
 ]
 Text = Annotated[str, Meta(max_length=TEXT_LENGTH_MAX)]
+Reason = Annotated[str, Meta(min_length=1, max_length=TEXT_LENGTH_MAX)]
 Time = Annotated[datetime, Meta(tz=True)]
 Quantity = Annotated[int, Meta(ge=1, le=QUANTITY_MAX)]
 SignedQuantity = Annotated[int, Meta(ge=-QUANTITY_MAX, le=QUANTITY_MAX)]
@@ -148,7 +149,25 @@ class ApproveBody(Struct, frozen=True):
 class RejectBody(Struct, frozen=True):
     """The body of reject."""
 
-    reason: Annotated[str, Meta(min_length=1, max_length=TEXT_LENGTH_MAX)]
+    reason: Reason
+
+
+class HoldBackBody(Struct, frozen=True):
+    """The body of hold_back: of all lines that wait, or of one. Without an `id`, a repeat is another action."""
+
+    reason: Reason
+    id: Name | None = None
+    sku: Name | None = None
+    held: bool = True
+
+
+class AssignBody(Struct, frozen=True):
+    """The body of assign; without lines, all units for which the order waits. Without an `id`, a repeat is another
+    action."""
+
+    reason: Reason
+    id: Name | None = None
+    lines: Lines[OrderLine] | None = None
 
 
 class _OrderEvent(Struct, frozen=True, kw_only=True, tag_field="type"):
@@ -356,6 +375,8 @@ def _check_beyond_types(message: _T, raw: bytes) -> _T | Malformed:
         wrong = _wrong_in_order(message)
     elif isinstance(message, OrderChanged | ChangeBody):
         wrong = _wrong_in_change(message)
+    elif isinstance(message, AssignBody):
+        wrong = _sum_over_limit(message.lines or (), "lines")
     elif isinstance(message, StockCounted):
         wrong = _counted_twice(message) or _wrong_part(message)
     elif isinstance(message, StockExpected) and message.eta is None and any(line.quantity for line in message.lines):

@@ -285,7 +285,7 @@ def _is_consecutive(before: int, changes: tuple[SkuChange, ...], after: int) -> 
 
 # The field for a cause's subject, by kind; other kinds have no field.
 _SUBJECTS = {
-    **dict.fromkeys(("place", "pay", "cancel", "change", "expire", "ship", "take_back"), "order_id"),
+    **dict.fromkeys(("place", "pay", "cancel", "change", "expire", "ship", "take_back", "assign"), "order_id"),
     **dict.fromkeys(("receive", "adjust", "count", "transfer", "void", "expect"), "warehouse"),
     **dict.fromkeys(("reserve", "release"), "warehouse"),
     "set_policy": "channel",

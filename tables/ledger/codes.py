@@ -48,6 +48,7 @@ CAUSES = (
     "release",
     "pool_due",
     "reroute",
+    "assign",
 )
 # From 0, because an offer is 4 * units + mode.
 MODES = ("in_stock", "preorder", "sold_out", "suspended")

@@ -98,6 +98,23 @@ class Change(_OrderCommand, frozen=True, kw_only=True, omit_defaults=True, tag="
     add: tuple[tuple[str, int], ...] = ()
 
 
+class HoldBack(_OrderCommand, frozen=True, kw_only=True, omit_defaults=True, tag="hold_back"):
+    """Keep the waiting lines of an order, or the one of `sku`, from being filled; not `held`: let them be filled."""
+
+    reason: str
+    sku: str | None = None
+    held: bool = True
+    actor: str = "operator"
+
+
+class Assign(_OrderCommand, frozen=True, kw_only=True, omit_defaults=True, tag="assign"):
+    """Give units from the shelf to waiting lines: (sku, units), one per SKU; all that they wait for, if empty."""
+
+    reason: str
+    lines: tuple[tuple[str, int], ...] = ()
+    actor: str = "operator"
+
+
 class Extend(_OrderCommand, frozen=True, kw_only=True, omit_defaults=True, tag="extend"):
     """Extend a hold until at least now + `hold_ms`."""
 
@@ -276,6 +293,8 @@ Command = (
     | Pay
     | Cancel
     | Change
+    | HoldBack
+    | Assign
     | Extend
     | Ship
     | TakeBack
@@ -407,6 +426,26 @@ def make_change(
     removed, added = tuple((line.sku, line.quantity) for line in remove), _summed(add)
     mark = fingerprint("change", sorted(_summed(remove)), sorted(added))
     return Change(id=id_, order_id=order_id, at=at, remove=removed, add=added, fingerprint=mark, origin=origin)
+
+
+def make_hold_back(order_id: str, body: events.HoldBackBody, id_: str, actor: str) -> HoldBack:
+    """The command that holds an order's waiting lines back, or releases them."""
+    return HoldBack(
+        id=id_,
+        order_id=order_id,
+        reason=body.reason,
+        sku=body.sku,
+        held=body.held,
+        actor=actor,
+        fingerprint=fingerprint("hold_back", body.sku, body.held, body.reason),
+    )
+
+
+def make_assign(order_id: str, body: events.AssignBody, id_: str, actor: str) -> Assign:
+    """The command that gives units to an order's waiting lines."""
+    lines = _summed(body.lines) if body.lines else ()
+    mark = fingerprint("assign", sorted(lines), body.reason)
+    return Assign(id=id_, order_id=order_id, reason=body.reason, lines=lines, actor=actor, fingerprint=mark)
 
 
 def lines_of(command: Command) -> int:

@@ -81,6 +81,8 @@ class _RareFields(Struct):
     queued: int = 0
     no_preorder: bool = False
     approval: ApprovalRecord | None = None
+    held_back: dict[str, bool] = {}
+    passed_over: dict[str, int] = {}
 
 
 class _PackedSku(Struct, array_like=True, gc=False):

@@ -12,8 +12,8 @@ _SHORT_OFFSET, _VIP_OFFSET, _UNNUMBERED_OFFSET = 1 << 52, 1 << 51, 1 << 42
 
 
 def place_in_queue(order: OrderRecord, line: LineRecord) -> int | None:
-    """The place of a line's order, or None if the line waits for nothing."""
-    if not line.short and not line.preordered:
+    """The place of a line's order, or None if the line waits for nothing or is held back."""
+    if not (line.short or line.preordered) or line.sku in order.held_back:
         return None
     place = order.queued or order.placed_at - _UNNUMBERED_OFFSET
     if line.short:

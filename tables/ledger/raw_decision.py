@@ -17,6 +17,7 @@ from msgspec import Raw, Struct, structs
 from stocktide.tables.ledger.codes import CAUSES, MODES, OUTCOMES, STATES
 from stocktide.tables.ledger.packed import FORMAT, ORDER_HEADER, counter_names_of, unpack_order, unpack_sku
 from stocktide.tables.ledger.records import (
+    ActionRow,
     Alert,
     Decision,
     DecisionFrame,
@@ -58,6 +59,8 @@ _RESULT_BITS = 7
 _RESULT_MASK = (1 << _RESULT_BITS) - 1
 # Different results without a detail: a repeat or not of each outcome.
 _RESULTS_CACHED = 2 * len(OUTCOMES) + 2
+# The first byte of an array of 16 fields or more.
+_LONG_ARRAY = b"\xdc"
 
 
 class PackedOrder(Struct, array_like=True):
@@ -115,6 +118,7 @@ class RawDecision(DecisionFrame, frozen=True, array_like=True):
     registry: Raw
     patches: Raw = Raw(b"\x92\x90\x90")
     moves: Raw = Raw(b"\x90")
+    actions: tuple[ActionRow, ...] = ()
     places: Sequence[PackedSku | str] = ()
 
 
@@ -153,6 +157,7 @@ class _PackedDecision(_PackedHead, array_like=True):
     repairs: tuple[_PackedRepair, ...] = ()
     patches: Raw = Raw(b"\x92\x90\x90")
     moves: Raw = Raw(b"\x90")
+    actions: tuple[ActionRow, ...] = ()
 
 
 class _PackedEffects(Struct, array_like=True):
@@ -177,8 +182,9 @@ unpack_movement = msgspec.msgpack.Decoder(MovementRecord).decode
 
 
 def _format_of(payload: bytes) -> int:
-    """The format of a payload: the number after the header of a short array."""
-    return payload[1] if len(payload) > 1 else 0
+    """The format of a payload: the number after the header of the array, which has 1 byte, or 3 from 16 fields on."""
+    place = 3 if payload[:1] == _LONG_ARRAY else 1
+    return payload[place] if len(payload) > place else 0
 
 
 def check_format(format: int) -> None:
@@ -225,6 +231,7 @@ def decode_raw_decision(payload: bytes) -> RawDecision:
         tuple(map(_repair, packed.repairs)),
         packed.patches,
         packed.moves,
+        packed.actions,
         rows,
     )
 
@@ -252,6 +259,7 @@ def decode_decision(payload: bytes) -> Decision:
         raw.repairs,
         unpack_patches(raw.patches),
         _moves(raw.moves),
+        raw.actions,
     )
 
 

@@ -75,7 +75,8 @@ class OrderRecord(Struct, frozen=True, omit_defaults=True):
     `parked` is no order: it holds only parked events, and is deleted with the last of them. `queued` is its number in
     the queues of the SKUs whose units it waits for (`lua/includes/queue.lua`). `no_preorder`: placed with
     `allow_preorder` false. An order that needs an `approval` is in the state `awaiting_approval` until `expires_at`,
-    and holds nothing.
+    and holds nothing. `held_back` are the SKUs of lines that an operator keeps from being filled, `passed_over`
+    counts by SKU how often others were filled whole before it (`lua/includes/complete_first.lua`).
     """
 
     state: str
@@ -98,6 +99,8 @@ class OrderRecord(Struct, frozen=True, omit_defaults=True):
     queued: int = 0
     no_preorder: bool = False
     approval: ApprovalRecord | None = None
+    held_back: dict[str, bool] = field(default_factory=dict)
+    passed_over: dict[str, int] = field(default_factory=dict)
 
 
 class MovementLine(Struct, frozen=True, omit_defaults=True):
@@ -390,6 +393,29 @@ class RepairRow(Struct, frozen=True, array_like=True):
     after: dict[str, Any] | None
 
 
+class ActedLine(Struct, frozen=True, array_like=True):
+    """A line of an order before or after an operator's action."""
+
+    sku: str
+    reserved: int
+    preordered: int
+    short: int
+    held_back: bool
+
+
+class ActionRow(Struct, frozen=True, array_like=True):
+    """What an operator did to an order: it was `held_back`, `released` or `assigned` units; the lines are those that
+    changed."""
+
+    action: str
+    order_id: str
+    id: str
+    actor: str
+    reason: str
+    before: tuple[ActedLine, ...]
+    after: tuple[ActedLine, ...]
+
+
 class ChannelSides(Struct, frozen=True, array_like=True):
     """Channels that a batch moved to the same side of the threshold.
 
@@ -491,6 +517,7 @@ class DecisionFrame(DecisionHead, frozen=True, array_like=True):
     repairs: tuple[RepairRow, ...] = ()
     patches: Any = ()
     moves: Any = ()
+    actions: tuple[ActionRow, ...] = ()
 
 
 class Decision(DecisionFrame, frozen=True, array_like=True):
@@ -503,6 +530,7 @@ class Decision(DecisionFrame, frozen=True, array_like=True):
     registry: RegistryRecord | None
     patches: Patches = Patches()
     moves: tuple[Moved, ...] = ()
+    actions: tuple[ActionRow, ...] = ()
 
     def order(self, order_id: str) -> OrderRecord | None:
         """The record of an order in this batch."""

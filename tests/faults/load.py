@@ -27,6 +27,7 @@ from tests.faults.edge_scenarios import (
     skewed_clock_scenario,
     wide_order_scenario,
 )
+from tests.faults.queue_scenarios import queue_opening_receipts, queue_scenario
 from tests.faults.recording_clients import RecordingClients
 from tests.faults.scenarios import (
     ScenarioStep,
@@ -63,6 +64,7 @@ class ScenarioRates:
     large: float = 0.5
     early: float = 1.0
     skewed: float = 0.5
+    queued: float = 4.0
     breadth: EdgeSizes = field(default_factory=EdgeSizes)
 
 
@@ -102,7 +104,7 @@ class ScenarioRunner:
 
     async def receive_opening_stock(self, check: Callable[[], None]) -> None:
         """Send the opening receipts, and wait for their rows; `check` raises if they cannot arrive."""
-        steps = [*opening_receipts(), *edge_opening_receipts(self._rates.breadth)]
+        steps = [*opening_receipts(), *edge_opening_receipts(self._rates.breadth), *queue_opening_receipts()]
         for step in steps:
             await self._send(step)
 
@@ -140,6 +142,7 @@ class ScenarioRunner:
         yield rates.large, lambda number: with_order_ids(large_fields_scenario(seed, number))
         yield rates.early, lambda number: with_order_ids(early_event_scenario(seed, number, rates.breadth))
         yield rates.skewed, partial(skewed_clock_scenario, seed)
+        yield rates.queued, lambda number: with_order_ids(queue_scenario(seed, number))
 
     def stop(self) -> None:
         """Begin no more scenarios; `run` returns when those in progress have ended."""

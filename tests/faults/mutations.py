@@ -345,6 +345,41 @@ MUTANTS: tuple[Mutant, ...] = (
         ),
     ),
     Mutant(
+        "short_not_queued",
+        "Short units are not in the queue, so that what comes is not for them.",
+        "short_not_told",
+        CALM,
+        (
+            Edit(
+                f"{_INCLUDES}/queue.lua",
+                "  if line.short then return place - SHORT_OFFSET end\n",
+                "  if line.short then return false end\n",
+            ),
+        ),
+    ),
+    Mutant(
+        "short_without_alert",
+        "An order that is sold beyond the shelf is short, and no alert says so.",
+        "short_not_told",
+        CALM,
+        (Edit(f"{_INCLUDES}/place.lua", "    alerts.add('sold_short', sku, report)\n", ""),),
+    ),
+    Mutant(
+        "fill_skips_the_head",
+        "A fill begins with the second order that waits, where there is one.",
+        "queue_order",
+        LONG_CALM,
+        (
+            Edit(
+                f"{_INCLUDES}/fill.lua",
+                "  channel.page, channel.at = queue.first(sku.name, channel.name, count), 1\n",
+                "  channel.page = queue.first(sku.name, channel.name, count)\n"
+                "  channel.at = channel.page[2] and 2 or 1\n",
+            ),
+            Edit(f"{_INCLUDES}/fill.lua", "  return channel.page[1]\n", "  return channel.page[channel.at]\n"),
+        ),
+    ),
+    Mutant(
         "derivation_halts",
         "The derivation of the journal halts for 18 s, and nothing says so.",
         "stands_still",

@@ -38,6 +38,7 @@ from tests.faults.edge_scenarios import edge_skus
 from tests.faults.fault import Fault, FaultContext, FaultNotInjected
 from tests.faults.faults import PAUSE_SECONDS_MAX, ScheduledFault, plan_faults
 from tests.faults.load import ScenarioRates, ScenarioRunner
+from tests.faults.queue_scenarios import QUEUED_SKUS
 from tests.faults.recording_clients import RecordingClients
 from tests.faults.result import FaultRunResult, InjectedFault
 from tests.faults.scenarios import CHANNELS, HOLD_SECONDS_USUAL, SKUS
@@ -143,7 +144,8 @@ class FaultInjectionRun:
         async with StocktideClient(apis, READS_MAX) as client:
             reader = FinalStateReader(client, self._clock, self._add)
             orders = [*(f"o{number}" for number in range(1, load.orders + 1)), *load.other_orders]
-            await reader.read(CHANNELS, [*SKUS, *edge_skus(self._options.rates.breadth)], orders)
+            skus = [*SKUS, *QUEUED_SKUS, *edge_skus(self._options.rates.breadth)]
+            await reader.read(CHANNELS, skus, orders)
 
     async def _run_load_with_faults(self, load: ScenarioRunner) -> None:
         loop = asyncio.get_running_loop()

@@ -24,7 +24,7 @@ SWEEP_SKUS = 100
 # Counts of a few parts over a few SKUs.
 STEPS_MAX = 500
 # What the model's orders have in common with the ledger's.
-_ORDER_FIELDS = ("state", "channel", "sequence", "placed_at", "expires_at", "outcome")
+_ORDER_FIELDS = ("state", "channel", "sequence", "placed_at", "expires_at", "outcome", "held_back", "passed_over")
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from typing import assert_never
 from stocktide.tables.ledger import commands
 from stocktide.tables.ledger.outcomes import REFUSALS, REFUSALS_OF_LINES, Outcome
 from tests.ledger import (
+    model_actions,
     model_approvals,
     model_changes,
     model_expected,
@@ -28,7 +29,16 @@ from tests.ledger.model_queue import evaluate, next_line
 from tests.ledger.model_state import UNPLACED
 from tests.ledger.model_voids import void
 
-OrderCommand = commands.Pay | commands.Cancel | commands.Change | commands.Extend | commands.Ship | commands.TakeBack
+OrderCommand = (
+    commands.Pay
+    | commands.Cancel
+    | commands.Change
+    | commands.HoldBack
+    | commands.Assign
+    | commands.Extend
+    | commands.Ship
+    | commands.TakeBack
+)
 
 
 def advance(state: model_state.ModelState, command: commands.Command, now: int) -> model_state.ModelAnswer:
@@ -80,6 +90,8 @@ def _decide(state: model_state.ModelState, command: commands.Command) -> tuple[O
             commands.Pay()
             | commands.Cancel()
             | commands.Change()
+            | commands.HoldBack()
+            | commands.Assign()
             | commands.Extend()
             | commands.Ship()
             | commands.TakeBack()
@@ -157,6 +169,8 @@ _DONE = {
     "Pay": Outcome.PAID,
     "Cancel": Outcome.CANCELLED,
     "Change": Outcome.CHANGED,
+    "HoldBack": Outcome.CHANGED,
+    "Assign": Outcome.CHANGED,
     "Extend": Outcome.EXTENDED,
     "Ship": Outcome.SHIPPED,
     "TakeBack": Outcome.RETURNED,
@@ -218,6 +232,10 @@ def _apply(state: model_state.ModelState, order: model_state.ModelOrder, command
             return decide(state, order, command)
         case commands.Change():
             return model_changes.change(state, order, command)
+        case commands.HoldBack():
+            return model_actions.hold_back(state, order, command)
+        case commands.Assign():
+            return model_actions.assign(state, order, command)
         case commands.Extend():
             return model_orders.extend(state, order, command)
         case commands.Ship():

@@ -12,6 +12,9 @@ from tests.ledger import model_policy, model_reroute
 from tests.ledger.model_policy import EffectivePolicy, available, effective_policy, sources
 from tests.ledger.model_state import ModelLine, ModelOrder, ModelSku, ModelState
 
+# How often an order is passed over by others that can be filled whole (lua/includes/complete_first.lua).
+PASSED_OVER_MAX = 8
+
 
 class WaitingLine(NamedTuple):
     """A line that waits, by its place: short units first, then VIP, each oldest first."""
@@ -46,42 +49,79 @@ def go_on(state: ModelState, name: str) -> None:
 def fill(state: ModelState, name: str) -> None:
     """Give units to waiting lines, in their order, until none can take any."""
     sku = state.skus[name]
-    while (first := next_line(state, name)) is not None:
+    while (first := line_to_fill(state, name)) is not None:
         order, line = first.order, first.line
         policy = effective_policy(state, order.channel, sku)
         wanted = line.short or line.preordered
         drawn = draw_up_to(sku, policy, min(wanted, units_for(sku, policy, bool(line.short))))
-        kind = "committed" if order.state == "paid" else "locked"
-        for warehouse, units in drawn.items():
-            sku.add(f"{kind}@{warehouse}", units)
-            line.warehouses[warehouse] = line.warehouses.get(warehouse, 0) + units
-        given = sum(drawn.values())
-        if line.short:
-            line.short -= given
-            sku.add(f"short@{order.channel}", -given)
-        else:
-            line.preordered -= given
-            sku.add(f"preordered@{order.channel}", -given)
-        if not line.short and not line.preordered:
-            line.state = "committed" if order.state == "paid" else "reserved"
+        hold_filled(sku, order, line, drawn)
         order.sequence += 1
     sku.note_free()
 
 
+def hold_filled(sku: ModelSku, order: ModelOrder, line: ModelLine, drawn: dict[str, int]) -> None:
+    """Hold units by warehouse for a line that waits for as many, short units first."""
+    kind = "committed" if order.state == "paid" else "locked"
+    for warehouse, units in drawn.items():
+        sku.add(f"{kind}@{warehouse}", units)
+        line.warehouses[warehouse] = line.warehouses.get(warehouse, 0) + units
+    given = sum(drawn.values())
+    short = min(given, line.short)
+    line.short -= short
+    line.preordered -= given - short
+    sku.add(f"short@{order.channel}", -short)
+    sku.add(f"preordered@{order.channel}", short - given)
+    if not line.waiting:
+        order.passed_over.pop(line.sku, None)
+    if not line.preordered:
+        line.state = "committed" if order.state == "paid" else "reserved"
+
+
 def next_line(state: ModelState, name: str) -> WaitingLine | None:
     """The first waiting line that can take a unit."""
+    return next(iter(fillable_lines(state, name)), None)
+
+
+def fillable_lines(state: ModelState, name: str) -> list[WaitingLine]:
+    """The waiting lines that can take a unit, in their order."""
     sku = state.skus[name]
     waiting = []
     for order in state.orders.values():
         if order.state == "reserved" and order.expires_at is not None and state.now >= order.expires_at:
             continue  # its time is over, whether or not the expiry step has run
         for line in order.lines:
-            if line.sku != name or not (line.short or line.preordered):
+            if line.sku != name or not line.waiting or name in order.held_back:
                 continue
-            if units_for(sku, effective_policy(state, order.channel, sku), bool(line.short)) > 0:
+            if units_of(state, sku, order, line) > 0:
                 rank = 0 if line.short else 1 if order.priority == "vip" else 2
                 waiting.append(WaitingLine(rank, order.queued, order, line))
-    return min(waiting, key=lambda each: (each.rank, each.number), default=None)
+    return sorted(waiting, key=lambda each: (each.rank, each.number))
+
+
+def line_to_fill(state: ModelState, name: str) -> WaitingLine | None:
+    """The next line that gets units: the first one, or one that can be filled whole where the SKU's policy says so and
+    the first one was not passed over too often."""
+    sku, lines = state.skus[name], fillable_lines(state, name)
+    if not lines or sku.policies.get("*", {}).get("fill") != "complete_first":
+        return lines[0] if lines else None
+    first, *_ = lines
+    passed = first.order.passed_over.get(name, 0)
+    if first.line.short or passed == PASSED_OVER_MAX or _is_whole(state, sku, first):
+        return first
+    for other in lines:
+        if _is_whole(state, sku, other):
+            first.order.passed_over[name] = passed + 1
+            return other
+    return first
+
+
+def _is_whole(state: ModelState, sku: ModelSku, each: WaitingLine) -> bool:
+    return not each.line.short and each.line.preordered <= units_of(state, sku, each.order, each.line)
+
+
+def units_of(state: ModelState, sku: ModelSku, order: ModelOrder, line: ModelLine) -> int:
+    """Units that a waiting line may take now."""
+    return units_for(sku, effective_policy(state, order.channel, sku), bool(line.short))
 
 
 def units_for(sku: ModelSku, policy: EffectivePolicy, is_short: bool) -> int:

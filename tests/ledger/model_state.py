@@ -45,7 +45,12 @@ class ModelLine:
     @property
     def outstanding(self) -> int:
         """Units that are still to be shipped."""
-        return self.reserved + self.preordered + self.short
+        return self.reserved + self.waiting
+
+    @property
+    def waiting(self) -> int:
+        """Units that are promised and not held yet."""
+        return self.preordered + self.short
 
 
 @dataclass
@@ -76,6 +81,10 @@ class ModelOrder:
     priority: str = "standard"
     # Its number among the orders that wait for stock.
     queued: int = 0
+    # The SKUs of lines that an operator keeps from being filled.
+    held_back: dict[str, bool] = field(default_factory=dict)
+    # By SKU: how often others were filled whole before it.
+    passed_over: dict[str, int] = field(default_factory=dict)
     # The command that placed it, whose rules apply to later additions.
     placing: Any = None
     # Of a forced order: its end, and who decided it.

@@ -26,7 +26,9 @@ from stocktide.tables.ledger.commands import (
     Reject,
     SetPolicy,
     Tick,
+    make_assign,
     make_command,
+    make_hold_back,
 )
 from stocktide.tables.ledger.records import LineRecord, OrderRecord
 from stocktide.tables.ledger.scripts import key_prefix
@@ -121,6 +123,22 @@ class ShopClient:
         """`order.changed`."""
         removed, added = _lines(events.OrderLine, remove or {}), _lines(events.OrderLine, add or {})
         return await self.submit(self._of_order(events.OrderChanged, order_id, fields, remove=removed, add=added))
+
+    async def hold_back(self, order_id: str, sku: str | None = None, held: bool = True, **fields: Any) -> CommandReply:
+        """`hold_back` by an operator."""
+        return await self.submit(self.hold_back_command(order_id, sku, held, **fields))
+
+    def hold_back_command(self, order_id: str, sku: str | None = None, held: bool = True, **fields: Any) -> Command:
+        id_, actor = fields.get("id", f"e{next(self._ids)}"), fields.get("actor", "ann")
+        body = events.HoldBackBody(reason=fields.get("reason", "asked for"), sku=sku, held=held)
+        return make_hold_back(order_id, body, id_, actor)
+
+    async def assign(self, order_id: str, lines: Mapping[str, int] | None = None, **fields: Any) -> CommandReply:
+        """`assign` by an operator: units of lines, or all that the order waits for."""
+        id_, actor = fields.get("id", f"e{next(self._ids)}"), fields.get("actor", "ann")
+        wanted = _lines(events.OrderLine, lines) if lines else None
+        body = events.AssignBody(reason=fields.get("reason", "asked for"), lines=wanted)
+        return await self.submit(make_assign(order_id, body, id_, actor))
 
     async def extend(self, order_id: str, seconds: int = 900, **fields: Any) -> CommandReply:
         return await self.submit(self._of_order(events.OrderExtended, order_id, fields, hold_seconds=seconds))

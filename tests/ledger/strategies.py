@@ -44,6 +44,8 @@ KINDS: tuple[tuple[type[Any], int], ...] = (
     (commands.Pay, 12),
     (commands.Cancel, 8),
     (commands.Change, 8),
+    (commands.HoldBack, 4),
+    (commands.Assign, 4),
     (commands.Extend, 6),
     (commands.Ship, 10),
     (commands.TakeBack, 6),
@@ -244,6 +246,12 @@ class _RunBuilder:
             some = ordered[: self.number(0, 2)]
             fields["remove"] = tuple((sku, self.one((units, 1, 1))) for sku, units in some)
             fields["add"] = self._lines(4) if not some or self.one((True, True, False)) else ()
+        elif kind in (commands.HoldBack, commands.Assign):
+            fields |= {"origin": None, "reason": "asked for", "actor": self.one(("ann", "bob"))}
+            if kind is commands.HoldBack:
+                fields |= {"sku": self.one((None, *SKUS)), "held": self.one((True, False))}
+            elif self.one((True, False)):
+                fields["lines"] = tuple((sku, self.one((units, 1, 1))) for sku, units in ordered)
         elif kind is commands.Cancel and self.one((True, False)):
             some = tuple((sku, self.one((units, 1, 1, 2))) for sku, units in ordered[: self.number(1, 3)])
             fields["lines"] = some * 2 if self.rarely() else some
@@ -335,6 +343,7 @@ class _RunBuilder:
         policy["reroute"] = self.one(POLICY_FIELDS["reroute"])  # holds move only where a warehouse falls below zero
         if channel == "*":
             policy = {"preorder_cap": self.number(0, 15)}
+            policy |= self.one(({}, {"fill": "complete_first"}, {"fill": "in_part"}))
         return DraftCommand(kind, {"channel": channel, "sku": sku, "policy": policy})
 
 

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 from msgspec import structs
 
-from stocktide.streams.contract.events import OrderLine
+from stocktide.streams.contract.events import AssignBody, HoldBackBody, OrderLine
 from stocktide.streams.journal.log import MemoryJournal, MemoryLog
 from stocktide.streams.journal.record import KIND_BATCH, JournalRecord, Position, encode_record, marker
 from stocktide.tables.ledger.client import LedgerLimits, Unblessed
@@ -21,8 +21,10 @@ from stocktide.tables.ledger.commands import (
     Tick,
     Void,
     fingerprint,
+    make_assign,
     make_cancel,
     make_change,
+    make_hold_back,
     make_pay,
 )
 from stocktide.tables.ledger.control import RedoStep, Refusal, ServerState, StepRefused
@@ -87,6 +89,11 @@ async def change_orders(rig: ProtocolRig) -> None:
     voided = await rig.submit(void, structs.replace(void, id="once-more"))
     outcomes = [result.outcome for decision in (again, voided) for result in decision.results]
     assert outcomes == ["paid", "voided", "already_voided"]
+    lamps = (("lamp", 3),)
+    await rig.submit(structs.replace(place("held", units=3), lines=lamps, accept="sold"))
+    await rig.submit(make_hold_back("held", HoldBackBody("asked for"), "hold", "ann"))
+    await rig.submit(structs.replace(receive("lamps-in", units=3), lines=lamps))
+    await rig.submit(make_assign("held", AssignBody("a promise", lines=(OrderLine("lamp", 1),)), "assign", "ann"))
 
 
 @pytest.mark.parametrize("rebuilds", [False, True])
@@ -98,6 +105,7 @@ async def test_changed_orders_and_voided_movements_come_back(rig: ProtocolRig, r
         age_out_to_whole_pass(rig)
     wanted = await state_of(rig)
     assert await recover(rig, None if rebuilds else older) == wanted
+    assert wanted["order:held"].held_back == {"lamp": True} and wanted["order:held"].lines[0].reserved == 1
     assert wanted["order:late"].no_preorder and wanted["movement:SH1\nkept-in"].voided_by == "void"
 
 

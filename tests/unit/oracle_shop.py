@@ -11,12 +11,13 @@ from copy import deepcopy
 from typing import Any
 
 import orjson
-from msgspec import structs
+from msgspec import convert, structs
 
 from stocktide.loadtest.client import contract
 from stocktide.loadtest.oracle import history
+from stocktide.loadtest.oracle.dispatcher import OPERATOR_KINDS
 from stocktide.streams.contract.documents import PublishedPolicy
-from stocktide.streams.contract.events import OrderBody, decode_event
+from stocktide.streams.contract.events import AssignBody, HoldBackBody, OrderBody, decode_event
 from stocktide.streams.contract.times import rfc3339
 from stocktide.tables.ledger import commands
 from stocktide.tables.ledger.outcomes import REFUSALS, Outcome
@@ -35,6 +36,8 @@ _KINDS = {
     "Cancel": "order.cancelled",
     "Change": "order.changed",
     "Extend": "order.extended",
+    "HoldBack": "order.held_back",
+    "Assign": "order.assigned",
     "Ship": "order.shipped",
     "TakeBack": "order.returned",
     "Receive": "stock.received",
@@ -175,7 +178,7 @@ class SimulatedShop:
         body = {"id": f"http-{number}", "occurred_at": rfc3339(self.now), **event}
         if kind == "order.placed":
             body["id"] = event.get("id", commands.PLACED_ID_DEFAULT)
-        answer = self._decide(_command(kind, body))
+        answer = self._decide(_operator_command(kind, body) or _command(kind, body))
         order = self._visible_order(event["order_id"])
         if answer.outcome == Outcome.UNKNOWN_ORDER:
             response = history.Response(self.now, number, 404, "unknown_order")
@@ -245,8 +248,19 @@ class SimulatedShop:
             return _KINDS[kind], dict(fields)
         event = {"id": fields["id"], "occurred_at": rfc3339(self.now - 1000 * age_s)}
         order = ("order_id", "channel", "priority", "accept", "allow_preorder", "supersedes", "paid", "purpose")
-        order += ("force", "actor")
-        for name in (*order, "warehouse", "to_warehouse", "reason", "expected_id", "if_expired", "movement_id"):
+        for name in (
+            *order,
+            "force",
+            "actor",
+            "sku",
+            "held",
+            "warehouse",
+            "to_warehouse",
+            "reason",
+            "expected_id",
+            "if_expired",
+            "movement_id",
+        ):
             if fields.get(name) is not None:
                 event[name] = fields[name]
         if "eta" in fields:
@@ -271,10 +285,14 @@ class SimulatedShop:
         orders = {order_id: repr(order) for order_id, order in self.state.orders.items()}
         skus = {name: self._visible_state(name) for name in self.state.skus}
         parked = {order_id: list(order.parked) for order_id, order in self.state.orders.items() if order.parked}
+        known = self.state.orders.get(getattr(command, "order_id", ""))
+        was_placed = known is not None and known.state != "parked"
         answer = advance(self.state, command, self.now)
         for order_id, order in self.state.orders.items():
             if order.state != "parked" and orders.get(order_id) != repr(order):
                 self._add_row("order", order_id, history.OrderPublished, self._order(order_id, self.batch))
+        if isinstance(command, commands.Place) and not was_placed:
+            self._add_alerts(command.order_id)
         for order_id, events in parked.items():
             self._add_dead_letters_of_parked(order_id, events)
         for name in self.state.skus:
@@ -282,6 +300,15 @@ class SimulatedShop:
                 self._versions[name] = self._versions.get(name, 0) + 1
                 self._add_row("stock", name, history.StockPublished, self._stock(name, self.batch))
         return answer
+
+    def _add_alerts(self, order_id: str) -> None:
+        """Add the alerts about an order that was just placed."""
+        for line in self.state.orders[order_id].lines if order_id in self.state.orders else ():
+            if line.short:
+                alert = contract.AlertView(
+                    "sold_short", sku=line.sku, order_id=order_id, quantity=line.short, batch=self.batch
+                )
+                self._add_row("alert", f"{order_id}/{line.sku}", history.AlertPublished, alert)
 
     def _add_dead_letters_of_parked(self, order_id: str, events: list[Any]) -> None:
         """Add the dead letters of parked events that were rejected."""
@@ -380,6 +407,7 @@ class SimulatedShop:
                 dict(line.warehouses),
                 None if line.reason is None else str(line.reason),
                 line.short,
+                line.sku in order.held_back and line.waiting > 0,
             )
             for line in order.lines
         )
@@ -445,3 +473,13 @@ def _command(kind: str, event: dict[str, Any], origin: commands.Origin | None = 
     assert not hasattr(decoded, "code"), decoded
     assert not isinstance(decoded, OrderBody)
     return commands.make_command(decoded, origin)  # type: ignore[arg-type]
+
+
+def _operator_command(kind: str, event: dict[str, Any]) -> Any:
+    """The command of what an operator does; None for an event."""
+    if kind not in OPERATOR_KINDS:
+        return None
+    body = {name: value for name, value in event.items() if name not in ("order_id", "occurred_at")}
+    if kind == "order.held_back":
+        return commands.make_hold_back(event["order_id"], convert(body, HoldBackBody), event["id"], "ann")
+    return commands.make_assign(event["order_id"], convert(body, AssignBody), event["id"], "ann")

@@ -20,6 +20,8 @@ from stocktide.streams.kafka.membership import MembershipLost
 from stocktide.streams.kafka.transport import Chunk
 from stocktide.tables.ledger.commands import Origin
 from stocktide.tables.ledger.records import (
+    ActedLine,
+    ActionRow,
     Alert,
     ApprovalRecord,
     Effect,
@@ -196,6 +198,18 @@ async def test_policies_are_rows_with_an_audit_trail_and_a_removed_one_of_a_sku_
     ]
     assert written[2] == (b"jd/A", None)
     assert [row["action"] for row in publisher.values("t-audit")] == ["policy_set", "policy_deleted", "policy_set"]
+
+
+async def test_what_operators_do_to_orders_goes_into_the_audit_with_the_lines_before_and_after() -> None:
+    before, after = ActedLine("A", 0, 3, 0, False), ActedLine("A", 2, 1, 0, False)
+    row = ActionRow("assigned", "o1", "a1", "ann", "a promise", (before,), (after,))
+    publisher = await derived(batch(1, actions=(row,)))
+    ((key, value),) = publisher.topics["t-audit"]
+    told = json.loads(value or b"")
+    assert (key, told["action"], told["order_id"], told["id"]) == (b"ann", "assigned", "o1", "a1")
+    assert (told["actor"], told["reason"], told["batch"]) == ("ann", "a promise", 1)
+    assert told["before"] == [{"sku": "A", "reserved": 0, "preordered": 3, "short": 0, "held_back": False}]
+    assert told["after"] == [{"sku": "A", "reserved": 2, "preordered": 1, "short": 0, "held_back": False}]
 
 
 async def test_alerts_have_ids_that_a_repeat_has_too_and_refusals_are_dead_letters() -> None:

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import msgspec
 
+from stocktide.loadtest.oracle.dispatcher import OPERATOR_KINDS
 from stocktide.streams.contract.events import (
     BODY_BYTES_MAX,
     LINES_MAX,
@@ -26,6 +27,7 @@ from tests.faults.edge_scenarios import (
     skewed_clock_scenario,
     wide_order_scenario,
 )
+from tests.faults.queue_scenarios import queue_scenario
 from tests.faults.scenarios import ScenarioStep
 
 NUMBERS = range(1, 200)
@@ -45,6 +47,7 @@ def test_all_generated_events_are_legal() -> None:
     for number in NUMBERS:
         steps += [*wide_order_scenario(1, number, breadth), *large_fields_scenario(1, number)]
         steps += [*early_event_scenario(1, number, breadth), *skewed_clock_scenario(1, number)]
+        steps += [step for step in queue_scenario(1, number) if step.kind not in ("policy.put", *OPERATOR_KINDS)]
     for step in steps:
         if step.kind == "stock.counted":
             continue  # its counts are filled in when the step runs
@@ -75,3 +78,12 @@ def test_clocks_are_minutes_off_either_way_and_now_and_then_further_ahead_than_i
 
 def test_the_same_seed_tells_the_same() -> None:
     assert wide_order_scenario(3, 7, FULL) == wide_order_scenario(3, 7, FULL) != wide_order_scenario(4, 7, FULL)
+
+
+def test_orders_ask_for_more_of_the_queued_skus_than_comes_so_that_some_always_wait() -> None:
+    units = {"order.placed": 0, "stock.received": 0}
+    for number in NUMBERS:
+        for step in queue_scenario(1, number):
+            if step.kind in units:
+                units[step.kind] += step.event["lines"][0]["quantity"]
+    assert 1.2 < units["order.placed"] / units["stock.received"] < 2

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import pytest
 from msgspec import structs
 
-from stocktide.loadtest.client.contract import LineView, OrderView
+from stocktide.loadtest.client.contract import ChannelUpdateView, LineView, OrderView
 from stocktide.loadtest.oracle import history
 from stocktide.loadtest.oracle.judge import LiveJudge, judge
 from stocktide.streams.contract.times import rfc3339
@@ -593,6 +593,99 @@ def a_dead_letter_without_a_reason(shop: SimulatedShop) -> History:
     return changed(
         shop, lambda r: (with_part(r, "letter", reason="") if isinstance(r, history.DeadLetterPublished) else r,)
     )
+
+
+def sell_short(shop: SimulatedShop, **more: Any) -> None:
+    """Sell 5 units of A more than there are."""
+    shop.place("sold", units=12, accept="sold", **more)
+
+
+@breaks("short_not_told")
+def a_short_order_without_an_alert(shop: SimulatedShop) -> History:
+    sell_short(shop)
+    return without(shop, history.AlertPublished)
+
+
+@breaks("short_not_told")
+def an_alert_about_another_order(shop: SimulatedShop) -> History:
+    sell_short(shop)
+    return changed(
+        shop, lambda r: (with_part(r, "alert", order_id="held"),) if isinstance(r, history.AlertPublished) else (r,)
+    )
+
+
+def offered_beside_short_units(shop: SimulatedShop, is_row_late: bool) -> History:
+    sell_short(shop)
+    records = shop.quiesce()
+    row = next(r for r in records_of(records, history.StockPublished) if r.stock.short)
+    update = contract_update(row.stock.sku, row.stock.version, quantity=1)
+    offer = history.ChannelUpdatePublished(row.at, 0, 9_999, update)
+    if is_row_late:
+        records.insert(records.index(row), offer)
+        return records
+    return with_next(records, row, offer)
+
+
+for late in (False, True):
+    breaks("short_not_told")(partial(offered_beside_short_units, is_row_late=late))
+
+
+def contract_update(sku: str, version: int, quantity: int) -> ChannelUpdateView:
+    return ChannelUpdateView("jd", sku, quantity, "in_stock", 0, version)
+
+
+@breaks("short_not_told")
+def free_units_while_an_order_is_short_of_them(shop: SimulatedShop) -> None:
+    sell_short(shop)
+    shop.state.skus["A"].add("on_hand@SH1", 3)
+    shop.state.skus["A"].note_free()
+    shop.tick()
+
+
+def wait_in_the_queue(shop: SimulatedShop, **first: Any) -> None:
+    """Two preorders, the second after the first."""
+    for channel in ("tmall", "jd"):
+        shop.policy(channel, None, {"safety_threshold": 20, "below_threshold": "preorder", "preorder_cap": 50})
+    for order_id, more in (("first", first), ("second", {})):
+        assert shop.place(order_id, units=4, **more).status == 201
+        shop.wait(1)
+
+
+@breaks("queue_order")
+def a_later_preorder_that_is_filled_first(shop: SimulatedShop) -> None:
+    wait_in_the_queue(shop)
+    shop.state.orders["first"].queued = 1_000
+    shop.move("received", "more", 17)
+
+
+@breaks("queue_order")
+def a_later_preorder_that_is_filled_while_the_first_is_filled_in_part(shop: SimulatedShop) -> None:
+    wait_in_the_queue(shop)
+    shop.move("received", "more", 14)
+    assert shop.state.orders["first"].lines[0].preordered == 3
+    shop.state.orders["first"].queued = 1_000
+    shop.move("received", "again", 1)
+    shop.event("paid", "first")
+
+
+@breaks("queue_order")
+def a_vip_that_is_filled_after_an_older_preorder(shop: SimulatedShop) -> None:
+    wait_in_the_queue(shop)
+    shop.place("vip", units=30, priority="vip")
+    shop.state.orders["vip"].priority = "standard"
+    shop.move("received", "more", 17)
+
+
+def short_units_that_are_filled_after_a_preorder(shop: SimulatedShop, channel: str) -> None:
+    wait_in_the_queue(shop, channel=channel)
+    sell_short(shop, allow_preorder=False)
+    shop.state.orders["sold"].lines[0].preordered, shop.state.orders["sold"].lines[0].short = 5, 0
+    shop.state.skus["A"].add("short@tmall", -5)
+    shop.move("received", "more", 30)
+
+
+for of_channel in ("tmall", "jd"):
+    breaks("queue_order")(partial(short_units_that_are_filled_after_a_preorder, channel=of_channel))
 
 
 WITHOUT_EVIDENCE = (a_row_that_nobody_can_read, bytes_that_are_in_no_dead_letter, a_dead_letter_without_a_reason)

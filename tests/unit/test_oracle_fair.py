@@ -9,6 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from msgspec import structs
 
+from stocktide.loadtest.oracle.dispatcher import OPERATOR_KINDS
 from stocktide.loadtest.oracle.history import (
     HistoryRecord,
     MovementPublished,
@@ -177,6 +178,45 @@ def test_preorders_are_promised_paid_and_cancelled(shop: SimulatedShop) -> None:
     shop.event("paid", "o1")
     shop.event("cancelled", "o2")
     shop.event("shipped", "o1", "kafka", lines=lines(2))
+
+
+@with_units(2)
+def test_waiting_orders_of_several_channels_are_filled_in_their_order(shop: SimulatedShop) -> None:
+    policy = {"safety_threshold": 2, "below_threshold": "preorder", "preorder_cap": 50}
+    for channel, where in (("tmall", {}), ("jd", {"warehouses": ["BJ1"]}), ("own", {"warehouses": ["SH1"]})):
+        shop.policy(channel, None, policy | where)
+    for number, channel in enumerate(("jd", "tmall", "own", "tmall", "jd")):
+        shop.place(f"o{number}", channel=channel, units=3, hold_seconds=5 if number == 1 else 900)
+        shop.wait(1)
+    shop.place("vip", units=2, priority="vip")
+    shop.event("paid", "o3")
+    shop.move("received", "r1", 4)
+    shop.wait(6_000)
+    shop.move("received", "r2", 1)
+    shop.tick()
+    shop.event("cancelled", "o2")
+    shop.event("changed", "o3", remove=[{"sku": "A", "quantity": 1}], add=[{"sku": "A", "quantity": 2}])
+    shop.move("received", "r3", 9, warehouse="BJ1")
+    assert shop.state.skus["A"].preordered() == 0
+
+
+@with_units(2)
+def test_units_that_are_sold_beyond_the_shelf_come_first_where_they_can_be_had(shop: SimulatedShop) -> None:
+    shop.policy("far", None, {"warehouses": ["GZ1"]})
+    shop.policy("one", None, {"split": False})
+    shop.place("sold", units=4, channel="far", accept="sold", paid=True)
+    shop.move("received", "r1", 7)
+    shop.move("received", "r2", 1, warehouse="BJ1")
+    shop.place("split", units=7, channel="one", accept="sold")
+    shop.place("rest", units=9, accept="sold", hold_seconds=5)
+    shop.place("early", units=2, channel="early", accept="sold")
+    shop.event("paid", "later", "kafka")
+    shop.place("later", units=3, accept="sold")
+    shop.move("received", "r3", 2)
+    shop.wait(6_000)
+    shop.tick()
+    shop.move("received", "r4", 30, warehouse="GZ1")
+    assert shop.state.skus["A"].short() == 0
 
 
 @with_units(3)
@@ -483,7 +523,7 @@ def _run_command(shop: SimulatedShop, kind: str, fields: dict[str, object], age_
         shop.send(event_kind, "http" if by_http else "kafka", **event)
 
 
-_BY_HTTP = ("order.placed", "order.paid", "order.cancelled", "order.changed", "order.extended")
+_BY_HTTP = (*OPERATOR_KINDS, "order.placed", "order.paid", "order.cancelled", "order.changed", "order.extended")
 _BY_HTTP += ("order.approved", "order.unapproved")
 
 

@@ -187,6 +187,10 @@ def _changed(change: SkuChange) -> str:
     return f"{_order(change)} changed: {f'{taken} more' if taken else _back(change)}"
 
 
+def _assigned(change: SkuChange) -> str:
+    return f"{_order(change)} was assigned {_units(change, 'locked') + _units(change, 'committed')} by an operator"
+
+
 def _expired(change: SkuChange) -> str:
     return f"hold of {_order(change)} ran out: {_back(change)}"
 
@@ -314,6 +318,7 @@ _DESCRIBERS: Mapping[str, Callable[[SkuChange], str]] = {
     "pay": _paid,
     "cancel": _cancelled,
     "change": _changed,
+    "assign": _assigned,
     "expire": _expired,
     "ship": _shipped,
     "take_back": _returned,

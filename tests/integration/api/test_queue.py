@@ -74,5 +74,43 @@ async def test_the_queue_of_a_sku_and_the_short_orders_are_listed(shop: ApiTestC
     assert (await shop.get("/v1/orders?state=gone")).problem == (422, "invalid_field")
 
 
+async def test_which_orders_are_filled_first_is_set_for_all_channels_of_a_sku_alone(shop: ApiTestClient) -> None:
+    sku, channel = await shop.receive_new(1), unique_name("channel")
+    policy = {"fill": "complete_first"}
+    answer = await shop.put(f"/v1/policies/{channel}/{sku}", policy)
+    assert (answer.problem, answer.body["errors"][0]["path"]) == ((422, "invalid_field"), "fill")
+    answer = await shop.put(f"/v1/policies/*/{sku}", policy)
+    assert (answer.status, answer.body["own"]) == (200, policy)
+    assert (await shop.put(f"/v1/policies/*/{sku}", {"fill": "at_random"})).status == 422
+
+
+async def test_an_operator_holds_an_order_back_and_assigns_units_to_it_each_with_a_reason(shop: ApiTestClient) -> None:
+    sku, channel = await shop.receive_new(1), unique_name("channel")
+    policy = {"below_threshold": "preorder", "preorder_cap": 10, "safety_threshold": 5}
+    await shop.put(f"/v1/policies/{channel}", policy)
+    placed = await shop.place(sku, 3, channel=channel)
+    order_id = placed.body["order_id"]
+    path = f"/v1/preorders/{order_id}"
+    held = await shop.post(f"{path}/hold_back", {"reason": "the shopper asked"})
+    assert (held.status, held.body["lines"][0]["held_back"]) == (200, True)
+    refused = await shop.post(f"{path}/assign", {"reason": "a promise"})
+    assert refused.problem == (409, "insufficient_stock")
+    reason = {"line": 0, "sku": sku, "quantity": 3, "reason": "insufficient_stock"}
+    assert refused.body["lines"] == [reason]
+    body = {"id": "a1", "reason": "a promise", "lines": [{"sku": sku, "quantity": 1}]}
+    for is_repeat in (False, True):
+        assigned = await shop.post(f"{path}/assign", body)
+        assert (assigned.status, assigned.body["replayed"]) == (200, is_repeat)
+        line = assigned.body["lines"][0]
+        assert (line["reserved"], line["preordered"], line["held_back"]) == (1, 2, True)
+    released = await shop.post(f"{path}/hold_back", {"reason": "she changed her mind", "sku": sku, "held": False})
+    assert "held_back" not in released.body["lines"][0]
+    too_many = await shop.post(f"{path}/assign", {"reason": "r", "lines": [{"sku": sku, "quantity": 3}]})
+    assert too_many.problem == (409, "more_than_open")
+    without = await shop.post(f"{path}/hold_back", {"sku": sku})
+    assert (without.problem, without.body["errors"][0]["path"]) == ((422, "missing_field"), "reason")
+    assert (await shop.post("/v1/preorders/nobody/hold_back", {"reason": "r"})).problem == (404, "unknown_order")
+
+
 def _order(sku: str) -> dict[str, object]:
     return {"order_id": unique_name("order"), "channel": "tmall", "lines": lines_of((sku, 2)), "occurred_at": AT}

@@ -7,5 +7,6 @@ return {
   fills_wait = false, -- while the units of a superseded order are for the order that replaces it (supersede.lua)
   moves = {}, -- movements of on_hand, [[sku, warehouse, at, units], …] (history.lua)
   repairs = {}, -- {command, made} of each repair (repair.lua)
+  actions = {}, -- what operators did to orders (actions.lua)
   writers = {}, -- functions that write what a module keeps outside the common records, after those
 }

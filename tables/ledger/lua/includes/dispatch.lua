@@ -22,7 +22,7 @@ local function run(command)
   batch.order_id = command.order_id
   if kind == 'place' then return require('place_dispatch').run(command) end
   if kind == 'pay' or kind == 'cancel' or kind == 'extend' or kind == 'ship' or kind == 'take_back'
-    or kind == 'change' then
+    or kind == 'change' or kind == 'hold_back' or kind == 'assign' then
     return require('order_event_dispatch').run(command)
   end
   if kind == 'approve' or kind == 'reject' then return require('approvals').run(command) end

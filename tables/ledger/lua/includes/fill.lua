@@ -6,6 +6,7 @@
 
 local alerts = require('alerts')
 local batch = require('batch')
+local complete_first = require('complete_first')
 local draw = require('draw')
 local left_over = require('left_over')
 local offer = require('offer')
@@ -76,28 +77,42 @@ local function next_channel(sku, channels)
   return best, best_units
 end
 
--- Draw units for a line.
-local function give(sku, order, line, policy, units)
-  local field = line.short and 'short' or 'preordered'
-  local room = order_budget.ORDER_BYTES_MAX - #(order.packed or '')
-  local draws, given = draw.up_to(sku, policy, math.min(units, line[field]), line, room), 0
-  if #draws == 0 then
-    alerts.add('fill_too_large', sku, {order_id = order.id, channel = order.record.channel})
-    return queue.skip(sku.name, order.record.channel, order.id)
-  end
+-- The bytes of names of warehouses that an order's record may still take.
+function fill.room_of(order) return order_budget.ORDER_BYTES_MAX - #(order.packed or '') end
+
+-- Hold what was drawn for a line that waits for at least as much, short units first.
+function fill.hold(sku, order, line, draws)
   orders.mark_changed(order)
   local kind = order.record.state == 'paid' and WAREHOUSE.committed or WAREHOUSE.locked
-  local names = sku.places.names
+  local names, given = sku.places.names, 0
   for i = 1, #draws, 2 do
     skus.change_at(sku, draws[i], kind, draws[i + 1])
     orders.put_units(line, names[(draws[i] - WAREHOUSE.first) / WAREHOUSE.size + 1], draws[i + 1])
     given = given + draws[i + 1]
   end
-  skus.change(sku, field, order.record.channel, -given)
-  orders.add_to(line, field, -given)
+  for _, field in ipairs({'short', 'preordered'}) do
+    local take = math.min(given, line[field] or 0)
+    if take > 0 then
+      skus.change(sku, field, order.record.channel, -take)
+      orders.add_to(line, field, -take)
+    end
+    given = given - take
+  end
   line.state = orders.open_state(order, line)
-  orders.advance_sequence(order)
+  if not line.short and not line.preordered then complete_first.forget(order, line) end
   queue.note(order, line)
+end
+
+-- Draw units for a line.
+local function give(sku, order, line, policy, units)
+  local wanted = line.short or line.preordered
+  local draws = draw.up_to(sku, policy, math.min(units, wanted), line, fill.room_of(order))
+  if #draws == 0 then
+    alerts.add('fill_too_large', sku, {order_id = order.id, channel = order.record.channel})
+    return queue.skip(sku.name, order.record.channel, order.id)
+  end
+  fill.hold(sku, order, line, draws)
+  orders.advance_sequence(order)
 end
 
 -- The units that go on waiting orders in a later step.
@@ -115,7 +130,23 @@ end
 
 -- Whether a line could take a unit.
 function fill.is_due(sku)
-  return sku.queued and (sku.filling ~= nil or units_left(sku, waiting_channels(sku)) > 0)
+  return sku.queued and (sku.filling ~= nil or next_channel(sku, waiting_channels(sku)) ~= nil)
+end
+
+-- The order that gets units: the first one of `channel`, which may take `units`, or one that can be filled whole.
+-- -> {channel, index on its page, order, line or nil, units}
+local function choose(sku, channels, channel, units)
+  local order = orders.get(channel.page[channel.at][2])
+  local line = line_of(order, sku.name)
+  if line and complete_first.may_pass(sku, order, line, units) then
+    local other, searched, bytes = complete_first.find(sku, channels, units_for, line_of)
+    order_budget.spend(searched, bytes)
+    if other then
+      complete_first.note_passed(sku, order)
+      return other
+    end
+  end
+  return {channel = channel, index = channel.at, order = order, line = line, units = units}
 end
 
 -- Fill what the batch has room for. The caller ends the change, and evaluates the channels. -> whether units were given
@@ -127,19 +158,20 @@ function fill.run(sku)
   local channel, units = next_channel(sku, channels)
   local must_wait = sku_record.is_rerouting(sku)
   while channel and not must_wait and order_budget.has_room() do
-    local id = channel.page[channel.at][2]
-    local order = orders.get(id)
-    local line = line_of(order, sku.name)
-    order_budget.spend(order, cost)
+    local next_one = choose(sku, channels, channel, units)
+    local order, line, of = next_one.order, next_one.line, next_one.channel
+    local id = of.page[next_one.index][2]
+    -- An order that this batch has changed is written once, however many of its lines are filled.
+    order_budget.spend(cost, order and not order.changed and #(order.packed or '') or 0)
     if line then
       if not has_begun then skus.begin(sku) end
       has_begun = true
-      give(sku, order, line, channel.policy, units)
+      give(sku, order, line, of.policy, next_one.units)
     else
-      queue.skip(sku.name, channel.name, id)
+      queue.skip(sku.name, of.name, id)
     end
-    local is_done = not line_of(order, sku.name) or queue.is_skipped(sku.name, channel.name, id)
-    if is_done then channel.at = channel.at + 1 end
+    local is_done = not line_of(order, sku.name) or queue.is_skipped(sku.name, of.name, id)
+    if is_done then table.remove(of.page, next_one.index) end
     channel, units = next_channel(sku, channels)
   end
   if channel then left = units_left(sku, channels) end

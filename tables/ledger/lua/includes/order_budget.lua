@@ -13,9 +13,9 @@ local spent, spent_bytes = 0, 0
 
 function order_budget.has_room() return spent < batch.limits.fill_orders_max and spent_bytes < BYTES_MAX end
 
--- `cost`: of this order, in orders.
-function order_budget.spend(order, cost)
-  spent, spent_bytes = spent + cost, spent_bytes + #(order and order.packed or '')
+-- `cost` in orders; `bytes` of records.
+function order_budget.spend(cost, bytes)
+  spent, spent_bytes = spent + cost, spent_bytes + bytes
 end
 
 return order_budget

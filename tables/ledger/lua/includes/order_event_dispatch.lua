@@ -14,6 +14,8 @@ local ORDER_EVENTS = {
   extend = {order_event_steps.extend, O.EXTENDED}, ship = {order_event_steps.ship, O.SHIPPED},
   take_back = {take_back.run, O.RETURNED},
   change = {function(order, command) return require('change').run(order, command) end, O.CHANGED},
+  hold_back = {function(order, command) return require('hold_back').run(order, command) end, O.CHANGED},
+  assign = {function(order, command) return require('assign').run(order, command) end, O.CHANGED},
 }
 local TAKEN = {
   paid = true, cancelled = true, extended = true, shipped = true, returned = true, parked = true,
@@ -22,7 +24,7 @@ local TAKEN = {
 
 -- Events that enlarge the record (extensions, changes and those with lines) may do so up to a size: its JSON row must
 -- fit into a record of 4 MiB. About 20,000 parcels of one order reach it.
-local GROWING = {extend = true, change = true}
+local GROWING = {extend = true, change = true, hold_back = true, assign = true}
 local ORDER_BYTES_GROWN_MAX = 1572864
 
 -- An event of a placed order.
@@ -56,7 +58,10 @@ local function before_order(order, command)
   return outcome, replayed, detail, why
 end
 
-local DONE = {pay = 'paid', cancel = 'cancelled', extend = 'extended', change = 'changed'}
+local DONE = {
+  pay = 'paid', cancel = 'cancelled', extend = 'extended', change = 'changed', hold_back = 'held back',
+  assign = 'assigned units',
+}
 
 -- The detail for the dead letter.
 local function refusal_detail(order, command, outcome)

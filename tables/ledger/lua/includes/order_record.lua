@@ -19,6 +19,7 @@ local PLACED_ID = 'placed' -- tables/ledger/commands.py, PLACED_ID_DEFAULT
 local STATE, OUTCOME = codes.state, codes.outcome
 local RARE = {
   'region', 'purpose', 'event_digests', 'extensions', 'parked', 'wait_at', 'queued', 'no_preorder', 'approval',
+  'held_back', 'passed_over',
 }
 
 local function pack_events(record)
@@ -61,7 +62,8 @@ end
 
 local function pack_rest(record)
   if not (record.region or record.purpose or record.event_digests or record.extensions or record.parked
-    or record.wait_at or record.queued or record.no_preorder or record.priority or record.approval) then
+    or record.wait_at or record.queued or record.no_preorder or record.priority or record.approval
+    or record.held_back) then
     return MSGPACK.ZERO
   end
   local rest

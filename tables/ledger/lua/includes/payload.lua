@@ -248,11 +248,13 @@ local function of(batch_number, results)
   local is_repaired = #batch.repairs > 0
   local is_patched, has_moves = patches ~= nil, #batch.moves > 0
   local tail, fields = '', 12
-  if is_repaired or is_patched or has_moves then
+  local has_actions = #batch.actions > 0
+  if is_repaired or is_patched or has_moves or has_actions then
     tail, fields = is_repaired and require('repair').packed() or MSGPACK.ARRAY_0, 13
   end
-  if is_patched or has_moves then tail, fields = tail .. (patches or MSGPACK.ARRAY_0), 14 end
-  if has_moves then tail, fields = tail .. pack(batch.moves), 15 end
+  if is_patched or has_moves or has_actions then tail, fields = tail .. (patches or MSGPACK.ARRAY_0), 14 end
+  if has_moves or has_actions then tail, fields = tail .. pack(batch.moves), 15 end
+  if has_actions then tail, fields = tail .. pack(batch.actions), 16 end
   return msgpack.array_header(fields) .. pack(FORMAT) .. pack(batch_number) .. pack(batch.now)
     .. packed_results(results) .. orders_packed .. msgpack.array(movement_rows()) .. skus_packed
     .. MSGPACK.ARRAY_2 .. packed_causes() .. packed_log() .. msgpack.array(registry.policy_rows)

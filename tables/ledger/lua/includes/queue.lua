@@ -1,6 +1,7 @@
 -- Orders that wait for units of a SKU (rules 16 and 49): one sorted set per SKU and channel, `queue:<sku>\n<channel>`,
 -- with the order_id by its place: short units before preorders, of those VIP before the others, each oldest first.
--- A line waits while it has `short` or `preordered` units. The numbers of an order's place come from its batch.
+-- A line waits while it has `short` or `preordered` units; it is not in the queue while an operator holds it back
+-- (hold_back.lua). The numbers of an order's place come from its batch.
 
 local batch = require('batch')
 
@@ -23,6 +24,7 @@ end
 
 local function place_of(record, line)
   if not line.short and not line.preordered then return false end
+  if record.held_back and record.held_back[line.sku] then return false end
   local place = record.queued or (record.placed_at or 0) - UNNUMBERED_OFFSET
   if line.short then return place - SHORT_OFFSET end
   return record.priority == 'vip' and place - VIP_OFFSET or place

@@ -153,7 +153,7 @@ function reroute.run(sku)
     local entry = next_entry()
     if entry then
       local order = orders.get(entry[2])
-      order_budget.spend(order, cost)
+      order_budget.spend(cost, #(order and order.packed or ''))
       local is_left = move(run, sku, order)
       if not is_left or run.free > 0 then place, id = entry[1], entry[2] end
       if is_left and run.free > 0 then has_passed = 1 end
