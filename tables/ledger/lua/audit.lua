@@ -2,8 +2,8 @@
 --
 -- KEYS[1]  the shard's key prefix
 -- ARGV[1]  msgpack [[kind, name, [index, …]], …]; kind: `sku`, `order`, `movement` or `registry` (name ''); the indexes
---          of holds and queues are those that are searched for the order
--- ARGV[2]  '1': also search the indexes of the SKUs in the order's own record
+--          of holds and queues, and `approvals`, are those that are searched for the order
+-- ARGV[2]  '1': also search the indexes that the order's own record names: of its SKUs, and of requests
 -- returns  {batch, token, the server's time in ms, {type, value or '', ms to live or -1, …}, …}; then for a
 --          sku: its scores in `skus`, `dwells`, `fills` and `pools`, each or false
 --          movement: its scores in `expected`, `etas` and `overdue`, each or false
@@ -25,6 +25,7 @@ end
 local function indexes_of(packed)
   local ok, record = pcall(order_record.unpack, packed)
   local indexes = {}
+  if ok and type(record) == 'table' and record.approval then indexes[1] = 'approvals' end
   if ok and type(record) == 'table' and type(record.lines) == 'table' then
     for _, line in ipairs(record.lines) do
       if type(line) == 'table' and type(line.sku) == 'string' then
