@@ -10,6 +10,7 @@ local complete_first = require('complete_first')
 local draw = require('draw')
 local offer = require('offer')
 local orders = require('orders')
+local prefetch = require('prefetch')
 local queue = require('queue')
 local registry = require('registry')
 local sku_record = require('sku_record')
@@ -25,10 +26,13 @@ local PAIRS_PER_ORDER, PAIRS_PER_CHANNEL = 256, 16
 -- A record that has grown to this size takes no more warehouses: it must fit into a row (order_event_dispatch.lua).
 local ORDER_BYTES_MAX = 1572864
 
+-- SKUs that a step goes on with, and the bytes of their records: some ms.
+local SKUS_PER_STEP, SKU_BYTES_MAX = 32, 65536
+
 local spent, spent_bytes = 0, 0
 local noted = {} -- SKU -> whether it is in `fills`
 
-local function has_room() return spent < batch.limits.fill_orders_max and spent_bytes < FILL_BYTES_MAX end
+function fill.has_room() return spent < batch.limits.fill_orders_max and spent_bytes < FILL_BYTES_MAX end
 
 -- The units that a line of a channel may take now.
 local function units_for(sku, policy, is_short)
@@ -162,7 +166,7 @@ function fill.run(sku)
   local channels, has_begun, left = waiting_channels(sku), false, 0
   local cost = 1 + math.floor(#channels * (sku.places.count + PAIRS_PER_CHANNEL) / PAIRS_PER_ORDER)
   local channel, units = next_channel(sku, channels)
-  while channel and has_room() do
+  while channel and fill.has_room() do
     local next_one = choose(sku, channels, channel, units)
     local order, line, of = next_one.order, next_one.line, next_one.channel
     local id = of.page[next_one.index][2]
@@ -186,15 +190,17 @@ function fill.run(sku)
   return has_begun
 end
 
--- The first SKU whose fill an earlier batch did not finish; false if it is not to be filled any more; nil: no SKU is
--- left over.
+-- Some of the SKUs whose fill an earlier batch did not finish; nil: no SKU is left over.
 function fill.left_over()
-  local sku_name = redis.call('ZRANGE', KEYS[1] .. 'fills', 0, 0)[1]
-  if not sku_name then return nil end
-  local sku = skus.get(sku_name)
-  if sku and sku.filling then return sku end
-  noted[sku_name] = false
-  return false
+  local names, left = redis.call('ZRANGE', KEYS[1] .. 'fills', 0, SKUS_PER_STEP - 1), {}
+  if #names == 0 then return nil end
+  names = prefetch.names_within('sku:', names, SKU_BYTES_MAX)
+  prefetch.skus_named(names)
+  for _, sku_name in ipairs(names) do
+    local sku = skus.get(sku_name)
+    if sku and sku.filling then left[#left + 1] = sku else noted[sku_name] = false end
+  end
+  return left
 end
 
 batch.writers[#batch.writers + 1] = function()

@@ -255,11 +255,15 @@ local function refill(sku)
   evaluate(sku)
 end
 
--- Go on with a fill that an earlier batch did not finish. -> whether there was one
+-- Go on with fills that earlier batches did not finish. -> whether there was one
 local function go_on_filling()
-  local sku = require('fill').left_over()
-  if sku then refill(sku) end
-  return sku ~= nil
+  local fill = require('fill')
+  local left = fill.left_over()
+  for _, sku in ipairs(left or {}) do
+    if not fill.has_room() then break end
+    refill(sku)
+  end
+  return left ~= nil
 end
 
 -- Run the fills that waited (batch.fills_wait) for the SKUs of `lines`.
