@@ -201,6 +201,36 @@ def test_waiting_orders_of_several_channels_are_filled_in_their_order(shop: Simu
 
 
 @with_units(2)
+def test_an_operator_passes_over_the_queue(shop: SimulatedShop) -> None:
+    shop.policy("tmall", None, {"safety_threshold": 2, "below_threshold": "preorder", "preorder_cap": 50})
+    for number in range(4):
+        shop.place(f"o{number}", units=3)
+    shop.place("sold", units=4, accept="sold", allow_preorder=False)
+    for order_id in ("o0", "sold"):
+        shop.send("order.held_back", order_id=order_id, id="h", reason="asked for")
+    shop.move("received", "r1", 5)
+    assert shop.send("order.assigned", order_id="o3", id="a", reason="asked for").status == 409
+    shop.move("received", "r2", 4)
+    lines = [{"sku": "A", "quantity": 2}]
+    assert shop.send("order.assigned", order_id="o3", id="b", reason="asked for", lines=lines).status == 200
+    assert shop.send("order.assigned", order_id="o3", reason="asked for", lines=lines).status == 409
+    shop.send("order.held_back", order_id="o0", id="h2", reason="asked for", held=False)
+    shop.move("received", "r3", 1)
+    assert shop.state.skus["A"].short() == 2 and shop.state.orders["o3"].lines[0].reserved == 2
+
+
+@with_units(2)
+def test_orders_that_can_be_filled_whole_go_first(shop: SimulatedShop) -> None:
+    shop.policy("tmall", None, {"safety_threshold": 2, "below_threshold": "preorder", "preorder_cap": 50})
+    shop.policy("*", "A", {"fill": "complete_first"})
+    for number, units in enumerate((9, 2, 1)):
+        shop.place(f"o{number}", units=units, priority="vip" if number == 0 else "standard")
+    shop.move("received", "r1", 2)
+    shop.move("received", "r2", 1)
+    assert shop.state.orders["o0"].passed_over == {"A": 2}
+
+
+@with_units(2)
 def test_units_that_are_sold_beyond_the_shelf_come_first_where_they_can_be_had(shop: SimulatedShop) -> None:
     shop.policy("far", None, {"warehouses": ["GZ1"]})
     shop.policy("one", None, {"split": False})

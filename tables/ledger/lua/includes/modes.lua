@@ -271,11 +271,14 @@ local function go_on(sku, fills)
   evaluate(sku)
 end
 
--- Go on with what an earlier batch did not finish. -> whether there was anything
+-- Go on with what earlier batches did not finish. -> whether there was anything
 local function go_on_with_left_over()
-  local sku = require('left_over').next()
-  if sku then go_on(sku, sku.filling ~= nil) end
-  return sku ~= nil
+  local left = require('left_over').some()
+  for _, sku in ipairs(left or {}) do
+    if not require('order_budget').has_room() then break end
+    go_on(sku, sku.filling ~= nil)
+  end
+  return left ~= nil
 end
 
 -- Run what waited (batch.fills_wait) for the SKUs of `lines`.
