@@ -73,7 +73,7 @@ def entries_of(record: Record | None) -> dict[str, int]:
     return entries
 
 
-def _is_older(record: Record | None, index: str, found: int | None) -> bool:
+def _is_older(record: Record | None, index: str, found: float | None) -> bool:
     """Whether an older release left the entry so, and no pass has come to the order since: it kept no queues, and put
     VIP orders among those that hold units by their time alone."""
     if not isinstance(record, OrderRecord):
