@@ -315,7 +315,7 @@ def test_held_units_move_to_another_warehouse(shop: SimulatedShop) -> None:
     shop.policy("tmall", policy={"reroute": True})
     shop.buy("o2", 4)
     shop.move("received", "r1", 9, warehouse="BJ1")
-    for number in range(9):
+    for number in range(10):
         shop.move("adjusted", f"a{number}", -1, reason="lost")
     shop.place("o3", units=2)
     shop.event("shipped", "o2", "kafka", lines=lines(4))
