@@ -61,8 +61,8 @@ class Oversold(Checker):
         self._decreases.on_request(request)
         event = request.event
         if request.kind == "policy.put" and (event.policy or {}).get("reroute"):
-            for rerouted in [each for each in self._certain_holds if self._orders.order(each).may_be_rerouted]:
-                self._drop(rerouted)
+            for holder in [each for each in self._certain_holds if self._orders.order(each).may_be_rerouted]:
+                self._drop(holder)
         if not request.kind.startswith("order."):
             return
         for order_id in (event.order_id, event.supersedes):

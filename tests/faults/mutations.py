@@ -271,6 +271,19 @@ MUTANTS: tuple[Mutant, ...] = (
         ),
     ),
     Mutant(
+        "move_leaves_the_hold_behind",
+        "Held units move to another warehouse, and stay held at the one that they left.",
+        "hold_leaked",
+        LONG_CALM,
+        (
+            Edit(
+                f"{_INCLUDES}/reroute.lua",
+                "  skus.change_at(sku, at, kind, -moved)\n",
+                "",
+            ),
+        ),
+    ),
+    Mutant(
         "growth_not_told",
         "A channel hears of less stock and of another mode, and updates that only tell of more are dropped.",
         "channel_not_converged",

@@ -390,6 +390,10 @@ _REROUTING_CHANNEL = CHANNELS[-1]
 
 def policy_change(seed: int, number: int) -> ScenarioStep:
     """The n-th policy change, mostly of one SKU in one channel."""
+    if number == 1:
+        return ScenarioStep(
+            "policy.put", {"channel": _REROUTING_CHANNEL, "sku": None, "policy": {"reroute": True}}, "http"
+        )
     rng = random.Random(f"{seed}-policy-{number}")
     channel = rng.choice(CHANNELS)
     sku = None if rng.random() < 0.15 else _sku(rng)

@@ -272,7 +272,7 @@ async def test_orders_that_were_passed_over_are_looked_at_again_when_units_come(
 
 
 async def test_changes_while_moves_are_left_over_begin_them_anew(valkey: RedisServer) -> None:
-    async with open_shop(valkey.url, structs.replace(LIMITS, fill_orders_max=2)) as shop:
+    async with open_shop(valkey.url, structs.replace(LIMITS, fill_orders_max=4)) as shop:
         await _ten_hold(shop, split=False)
         await shop.receive("A", 20, at="BJ1")
         await shop.adjust("lost", {"A": -8})

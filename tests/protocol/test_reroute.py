@@ -32,7 +32,7 @@ async def _places(rig: ProtocolRig, orders: int) -> list[dict[str, int]]:
 
 @pytest.mark.parametrize("rebuilds", [False, True])
 async def test_holds_that_moved_and_moves_that_are_left_over_come_back(rig: ProtocolRig, rebuilds: bool) -> None:
-    rig.ledger = Ledger(rig.redis, rig.app_id, LedgerLimits(fill_orders_max=2))
+    rig.ledger = Ledger(rig.redis, rig.app_id, LedgerLimits(fill_orders_max=4))
     await rig.blessed_relay()
     await _hold(rig, 5)
     older = await ShardCopy(rig).take()

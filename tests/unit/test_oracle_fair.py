@@ -411,6 +411,17 @@ def test_an_order_that_is_taken_again_is_filled_again(shop: SimulatedShop) -> No
     assert shop.state.orders["o1"].sequence == 12
 
 
+def test_held_units_move_to_another_warehouse(shop: SimulatedShop) -> None:
+    shop.place("o1", units=3)
+    shop.policy("tmall", policy={"reroute": True})
+    shop.buy("o2", 4)
+    shop.move("received", "r1", 9, warehouse="BJ1")
+    for number in range(10):
+        shop.move("adjusted", f"a{number}", -1, reason="lost")
+    shop.place("o3", units=2)
+    shop.event("shipped", "o2", "kafka", lines=lines(4))
+
+
 def test_movements_are_voided(shop: SimulatedShop) -> None:
     shop.move("received", "r", 5)
     shop.place("o1", units=13)

@@ -105,6 +105,7 @@ def test_a_resume_threshold_is_above_the_safety_threshold_of_its_document() -> N
         (b'{"purposes":["vip","v@ip"]}', "purposes[1]"),
         (b'{"purposes":["vip","vip"]}', "purposes[1]"),
         (b'{"pool_only":"yes"}', "pool_only"),
+        (b'{"reroute":1}', "reroute"),
         (b'{"publish_interval_ms":60001}', "publish_interval_ms"),
         (b"[]", None),
     ],

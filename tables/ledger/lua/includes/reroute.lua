@@ -22,7 +22,7 @@ local free_at, name_at = sku_numbers.free_at, skus.name_at
 
 local START = -2 ^ 53 -- below every place
 local WAITS, GOES_ON, GOES_ON_ANEW = 0, 1, 2
-local WAREHOUSES_PER_ORDER = 256 -- finding the warehouse with the most free units costs as much as reading an order
+local WAREHOUSES_PER_ORDER = 128 -- finding the warehouse with the most free units costs as much as reading an order
 local NAME_BYTES = 9 -- of a line's units in a warehouse, beside the name
 local ANY = {} -- a policy over all warehouses
 
@@ -120,7 +120,7 @@ local function movable(sku, order)
   if line and line.reserved and policy.reroute then return line, policy end
 end
 
--- Move what an order holds in the warehouses below zero. -> whether some could not move
+-- Move what an order holds in the warehouses below zero. -> whether some could not move, and whether some did
 local function move(run, sku, order)
   local line, policy = movable(sku, order)
   local moved, is_left = 0, false
@@ -128,10 +128,10 @@ local function move(run, sku, order)
     local units, is_left_here = move_from(run, sku, order, line, policy, at)
     moved, is_left = moved + units, is_left or is_left_here
   end
-  if moved == 0 then return is_left end
+  if moved == 0 then return is_left, false end
   orders.advance_sequence(order)
   run.short, run.free = below_zero(sku), offer.best_of(sku, ANY)
-  return is_left
+  return is_left, true
 end
 
 -- Move what the batch has room for. The caller ends the change, and evaluates the channels. -> whether units were moved
@@ -154,7 +154,8 @@ function reroute.run(sku)
     if entry then
       local order = orders.get(entry[2])
       order_budget.spend(cost, #(order and order.packed or ''))
-      local is_left = move(run, sku, order)
+      local is_left, has_moved = move(run, sku, order)
+      if has_moved then order_budget.spend(cost, 0) end -- it is written too
       if not is_left or run.free > 0 then place, id = entry[1], entry[2] end
       if is_left and run.free > 0 then has_passed = 1 end
     elseif goes_on == GOES_ON_ANEW then
