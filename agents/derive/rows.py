@@ -65,6 +65,8 @@ class RowCollector:
         batch = decision.batch
         for order in decision.orders:
             if order.changed and not is_parked(order.record):
+                before = self._orders.get(order.order_id)
+                order.repromised = order.repromised or (before is not None and before[0].repromised)
                 self._orders[order.order_id] = (order, batch)
         for movement in decision.movements:
             if movement.changed:
@@ -122,7 +124,7 @@ class RowCollector:
 
 
 def _order_row(row: PackedOrder, batch: int) -> OutputRow:
-    return row.order_id.encode(), encode(published_order(row.order_id, unpack_order(row.record), batch))
+    return row.order_id.encode(), encode(published_order(row.order_id, unpack_order(row.record), batch, row.repromised))
 
 
 def _movement_row(row: PackedMovement, batch: int) -> OutputRow:

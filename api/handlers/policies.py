@@ -29,6 +29,7 @@ from stocktide.tables.ledger.outcomes import REFUSALS, Outcome
 UNITS_MAX = 1_000_000_000
 DWELL_SECONDS_MAX = 604_800
 PUBLISH_INTERVAL_MS_MAX = 60_000
+SLIP_DAYS_MAX = 3_650
 # A channel with more warehouses sells from all of them.
 WAREHOUSES_MAX = 256
 # Each offer to the channel adds up their pools.
@@ -58,9 +59,11 @@ class PolicyBody(Struct, frozen=True, kw_only=True):
     # Pools from which orders of the channel draw without naming them; and whether it sells from pools alone.
     purposes: Annotated[tuple[Name, ...], Meta(max_length=PURPOSES_MAX)] | None = None
     pool_only: bool | None = None
+    # A promised date that moved by more days makes an order `choice_due`.
+    slip_days_max: Annotated[int, Meta(ge=0, le=SLIP_DAYS_MAX)] | None = None
 
 
-_POOL_FIELDS = ("purposes", "pool_only")
+_RARE_FIELDS = ("purposes", "pool_only", "slip_days_max")
 _POLICY_BODY = msgspec.json.Decoder(PolicyBody)
 
 
@@ -79,8 +82,8 @@ def validate_policy(body: PolicyBody) -> dict[str, Any] | Malformed:
 
 
 def effective_view(effective: Mapping[str, Any], publish_interval_ms: int) -> dict[str, Any]:
-    """The effective policy with every field of the contract in its order; the ledger omits null fields. Those about
-    pools are shown where they are set."""
+    """The effective policy with every field of the contract in its order; the ledger omits null fields. Rare
+    fields are shown where they are set."""
     view = {
         "share": float(effective.get("share", 1)),
         "buffer": effective.get("buffer", 0),
@@ -96,7 +99,11 @@ def effective_view(effective: Mapping[str, Any], publish_interval_ms: int) -> di
         "warehouses": effective.get("warehouses"),
         "publish_interval_ms": effective.get("publish_interval_ms", publish_interval_ms),
     }
-    return view | {name: effective[name] for name in _POOL_FIELDS if effective.get(name)}
+    return view | {name: value for name in _RARE_FIELDS if _is_set(value := effective.get(name))}
+
+
+def _is_set(value: Any) -> bool:
+    return value not in (None, ()) and value is not False
 
 
 class PolicyHandlers:
@@ -157,7 +164,7 @@ class PolicyHandlers:
         own, effective = await self._reads.settled(lambda: self._ledger.read_policy(channel, sku))
         shown = effective_view(effective, self._publish_interval_ms)
         # In the order of the contract, not of Lua.
-        ordered = None if own is None else {name: own[name] for name in (*shown, *_POOL_FIELDS) if name in own}
+        ordered = None if own is None else {name: own[name] for name in (*shown, *_RARE_FIELDS) if name in own}
         return problems.json_response(PolicyAnswer(channel, sku, ordered, shown))
 
 

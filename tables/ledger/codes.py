@@ -46,6 +46,7 @@ CAUSES = (
     "reserve",
     "release",
     "pool_due",
+    "promise",
 )
 # From 0, because an offer is 4 * units + mode.
 MODES = ("in_stock", "preorder", "sold_out", "suspended")

@@ -18,7 +18,16 @@ from msgspec import Struct, structs
 from stocktide.tables.ledger import codes
 from stocktide.tables.ledger.codes import WAREHOUSE_NUMBERS, outcome_of, state_of
 from stocktide.tables.ledger.commands import PLACED_ID_DEFAULT
-from stocktide.tables.ledger.records import LineRecord, OrderRecord, SkuRecord, ThresholdSide, has_pools, pool_dues
+from stocktide.tables.ledger.records import (
+    LineRecord,
+    OrderRecord,
+    PromisePass,
+    SkuRecord,
+    ThresholdSide,
+    has_pools,
+    pool_dues,
+    sku_entries,
+)
 
 # Of records and of decisions.
 FORMAT = 2
@@ -42,6 +51,8 @@ class _PackedLine(Struct, array_like=True, gc=False):
     warehouses: dict[str, int] = {}
     short: int = 0
     pools: dict[str, int] = {}
+    # [promised_at (0: none), first_promised_at, slips]
+    promise: tuple[int, int, int] | None = None
 
 
 class _PackedOrder(Struct, array_like=True, gc=False):
@@ -71,6 +82,7 @@ class _RareFields(Struct):
     wait_at: int | None = None
     queued: int = 0
     no_preorder: bool = False
+    choice_due: bool = False
 
 
 class _PackedSku(Struct, array_like=True, gc=False):
@@ -91,6 +103,8 @@ class _NamedFields(Struct):
     policies: dict[str, dict[str, Any] | tuple[()]] = {}
     filling: int = 0
     pool_times: dict[str, tuple[int, int]] = {}
+    announced: dict[str, tuple[int, int, int]] = {}
+    promise_pass: PromisePass | None = None
 
 
 class _Marks(Struct):
@@ -129,6 +143,8 @@ _marks = msgspec.msgpack.Decoder(_Marks).decode
 # The first byte of format 2: an array of 12, and of 6. Format 1 is a map.
 ORDER_HEADER, SKU_HEADER = 0x9C, 0x96
 _NO_NAMES, _NO_MARKS = _NamedFields(), _Marks()
+_NO_PROMISE = (0, None, 0)
+_NO_ENTRIES = sku_entries(None, False, False, None)
 
 
 def _decodes(unpack: Callable[[Packed], _T]) -> Callable[[Packed], _T]:
@@ -180,6 +196,7 @@ def order_end(packed: Packed) -> tuple[str, int | None]:
 
 
 def _line(line: _PackedLine) -> LineRecord:
+    promised_at, first_promised_at, slips = line.promise or _NO_PROMISE
     return LineRecord(
         line.sku,
         line.quantity,
@@ -193,6 +210,9 @@ def _line(line: _PackedLine) -> LineRecord:
         line.warehouses,
         line.short,
         line.pools,
+        promised_at or None,
+        first_promised_at,
+        slips,
     )
 
 
@@ -231,22 +251,23 @@ def unpack_sku(packed: Packed) -> SkuRecord:
         more.repaired,
         named.filling,
         named.pool_times,
+        named.announced,
+        named.promise_pass,
     )
 
 
 @_decodes
-def index_entries(packed: Packed) -> tuple[int | None, bool, bool]:
-    """Of a packed SKU: `SkuRecord.first_due`, `SkuRecord.has_pools`, and whether a later step goes on with its fill.
-    Raises msgspec.MsgspecError."""
+def index_entries(packed: Packed) -> dict[str, int | None]:
+    """The scores of a packed SKU in its indexes, None where it has no entry. Raises msgspec.MsgspecError."""
     if memoryview(packed)[0] != SKU_HEADER:
-        record = _sku_1(packed)
-        return record.first_due, record.has_pools, bool(record.filling)
+        return _sku_1(packed).index_entries
     named = _sku_2(packed).named
     if isinstance(named, int):
-        return None, False, False
+        return _NO_ENTRIES
     dwells = [due for _, _, due in named.modes.values() if due]
     first = min((*dwells, *pool_dues(named.pool_times)), default=None)
-    return first, has_pools(named.counters, named.pool_times), bool(named.filling)
+    pools = has_pools(named.counters, named.pool_times)
+    return sku_entries(first, pools, bool(named.filling), named.promise_pass)
 
 
 @_decodes

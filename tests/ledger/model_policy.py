@@ -33,6 +33,7 @@ class EffectivePolicy:
     publish_interval_ms: int = 100
     purposes: tuple[str, ...] = ()
     pool_only: bool = False
+    slip_days_max: int | None = None
 
     @property
     def below(self) -> str:

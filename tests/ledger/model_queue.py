@@ -62,17 +62,24 @@ def fill(state: ModelState, name: str) -> None:
 def next_line(state: ModelState, name: str) -> WaitingLine | None:
     """The first waiting line that can take a unit."""
     sku = state.skus[name]
-    waiting = []
-    for order in state.orders.values():
+    for waiting in waiting_lines(state, name):
+        order = waiting.order
         if order.state == "reserved" and order.expires_at is not None and state.now >= order.expires_at:
             continue  # its time is over, whether or not the expiry step has run
-        for line in order.lines:
-            if line.sku != name or not (line.short or line.preordered):
-                continue
-            if units_for(sku, effective_policy(state, order.channel, sku), bool(line.short)) > 0:
-                rank = 0 if line.short else 1 if order.priority == "vip" else 2
-                waiting.append(WaitingLine(rank, order.queued, order, line))
-    return min(waiting, key=lambda each: (each.rank, each.number), default=None)
+        if units_for(sku, effective_policy(state, order.channel, sku), bool(waiting.line.short)) > 0:
+            return waiting
+    return None
+
+
+def waiting_lines(state: ModelState, name: str) -> list[WaitingLine]:
+    """The lines that wait for a SKU, in the order of its queue."""
+    waiting = [
+        WaitingLine(0 if line.short else 1 if order.priority == "vip" else 2, order.queued, order, line)
+        for order in state.orders.values()
+        for line in order.lines
+        if line.sku == name and (line.short or line.preordered)
+    ]
+    return sorted(waiting, key=lambda each: (each.rank, each.number))
 
 
 def units_for(sku: ModelSku, policy: EffectivePolicy, is_short: bool) -> int:

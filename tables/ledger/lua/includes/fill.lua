@@ -38,7 +38,7 @@ local function units_for(sku, policy, is_short)
 end
 
 -- The channels whose orders wait for units of the SKU.
-local function waiting_channels(sku)
+function fill.waiting_channels(sku)
   local channels, seen = {}, {}
   for counter in pairs(sku.counters or {}) do
     local channel = string.match(counter, '^short@(.*)$') or string.match(counter, '^preordered@(.*)$')
@@ -103,7 +103,7 @@ local function give(sku, order, line, policy, units)
   orders.add_to(line, field, -given)
   line.state = orders.open_state(order, line)
   orders.advance_sequence(order)
-  queue.note(order, line)
+  queue.changed(order, line)
 end
 
 -- The units that go on waiting orders in a later step.
@@ -121,14 +121,14 @@ end
 
 -- Whether a line could take a unit.
 function fill.is_due(sku)
-  return sku.queued and (sku.filling ~= nil or units_left(sku, waiting_channels(sku)) > 0)
+  return sku.queued and (sku.filling ~= nil or units_left(sku, fill.waiting_channels(sku)) > 0)
 end
 
 -- Fill what the batch has room for. The caller ends the change, and evaluates the channels. -> whether units were given
 function fill.run(sku)
   local was = sku.filling
   sku_record.set_filling(sku, 0)
-  local channels, has_begun, left = waiting_channels(sku), false, 0
+  local channels, has_begun, left = fill.waiting_channels(sku), false, 0
   local cost = 1 + math.floor(#channels * (sku.places.count + PAIRS_PER_CHANNEL) / PAIRS_PER_ORDER)
   local channel, units = next_channel(sku, channels)
   while channel and has_room() do
