@@ -29,6 +29,9 @@ local noted = {} -- SKU -> whether it is in `fills`
 
 local function has_room() return spent < batch.limits.fill_orders_max and spent_bytes < FILL_BYTES_MAX end
 
+-- Orders that this batch filled, and what finding them cost as much as.
+function fill.spent() return spent end
+
 -- The units that a line of a channel may take now.
 local function units_for(sku, policy, is_short)
   if policy.pool_only or offer.best_of(sku, policy) <= 0 then return 0 end

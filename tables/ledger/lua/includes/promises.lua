@@ -14,13 +14,13 @@ local modes = require('modes')
 local orders = require('orders')
 local prefetch = require('prefetch')
 local queue = require('queue')
+local queue_merge = require('queue_merge')
 local registry = require('registry')
 local skus = require('skus')
 
 local promises = {}
 
-local ENTRIES, ENTRIES_PER_CHANNEL_MAX = 512, 256 -- of the queues that are read at a time
-local CHANNELS_PER_ORDER = 16 -- finding the next orders costs as much as another order for each so many channels
+local CHANNELS_PER_ORDER = 5 -- reading their queues costs as much as another order for each so many
 local PASS_BYTES_MAX = 131072 -- 128 KiB of records of orders per batch, or one order: some ms
 local SKUS_PER_TICK, SKUS_BYTES_MAX = 64, 524288 -- 512 KiB of records of SKUs: some ms
 -- What changes a long queue while a pass goes on waits for the next one, so that passes leave time for orders.
@@ -32,7 +32,10 @@ local works, list = {}, {} -- by SKU: {name, marked, ticked, appended: ids, chan
 local noted = {} -- SKU -> its entry in `promises`, or false
 local spent, spent_bytes = 0, 0
 
-local function has_room() return spent < batch.limits.fill_orders_max and spent_bytes < PASS_BYTES_MAX end
+-- Fills and passes of a batch share the bound on orders.
+local function has_room()
+  return spent + fill.spent() < batch.limits.fill_orders_max and spent_bytes < PASS_BYTES_MAX
+end
 
 local function work_of(sku)
   local work = works[sku.name]
@@ -110,28 +113,13 @@ local function promise(order, line, policy, eta)
   end
 end
 
--- The next entries of all channels in the order of the queue, {place, order_id, policy}; and whether they are the last.
-local function next_entries(sku, channels, after)
-  local count = math.max(2, math.min(ENTRIES_PER_CHANNEL_MAX, math.floor(ENTRIES / #channels)))
-  local found, limit = {}, nil
-  for _, channel in ipairs(channels) do
-    local entries = queue.after(sku.name, channel.name, after, count)
-    for _, entry in ipairs(entries) do found[#found + 1] = {entry[1], entry[2], channel.policy} end
-    local last = #entries == count and entries[count]
-    if last and (not limit or queue.is_before(last, limit)) then limit = last end
-  end
-  table.sort(found, queue.is_before)
-  while limit and queue.is_before(limit, found[#found]) do found[#found] = nil end
-  return found, not limit
-end
-
-local function visit(sku, pass, entry)
+local function visit(sku, pass, entry, policy)
   local known = orders.known[entry[2]]
   local order, line = line_in(entry[2], sku.name)
   spent = spent + 1
   if order and not known then spent_bytes = spent_bytes + #(order.packed or '') end
   local units = waiting_units(line)
-  if units > 0 then promise(order, line, entry[3], announced.take(sku, pass.left, entry[3], units)) end
+  if units > 0 then promise(order, line, policy, announced.take(sku, pass.left, policy, units)) end
   pass.place, pass.id = entry[1], entry[2]
 end
 
@@ -145,14 +133,10 @@ local function go_through(sku, pass)
   if not pass.place then begin_pass(sku, pass) end
   pass.left = pass.left or {}
   local channels = fill.waiting_channels(sku)
-  while #channels > 0 do
-    spent = spent + math.floor(#channels / CHANNELS_PER_ORDER)
-    local entries, are_last = next_entries(sku, channels, {pass.place, pass.id})
-    for _, entry in ipairs(entries) do
-      if not has_room() then return false end
-      visit(sku, pass, entry)
-    end
-    if are_last then return true end
+  spent = spent + math.floor(#channels / CHANNELS_PER_ORDER)
+  for entry, policy in queue_merge.entries(sku.name, channels, {pass.place, pass.id}) do
+    if not has_room() then return false end
+    visit(sku, pass, entry, policy)
   end
   return true
 end
