@@ -26,6 +26,9 @@ class LineView(Struct, frozen=True, omit_defaults=True):
     warehouses: dict[str, int] = field(default_factory=dict)
     reason: str | None = None
     short: int = 0
+    promised_at: str | None = None
+    first_promised_at: str | None = None
+    slips: int = 0
 
 
 class OrderView(Struct, frozen=True, omit_defaults=True):
@@ -40,6 +43,7 @@ class OrderView(Struct, frozen=True, omit_defaults=True):
     expires_at: str | None = None
     batch: int = 0
     outcome: str = ""
+    choice_due: bool = False
 
 
 class MovedLineView(Struct, frozen=True, omit_defaults=True):
@@ -106,6 +110,7 @@ class ChannelUpdateView(Struct, frozen=True):
     mode: str
     preorder_remaining: int
     version: int
+    available_from: str | None = None
 
 
 class DeadLetterView(Struct, frozen=True, omit_defaults=True):

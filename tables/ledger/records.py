@@ -198,8 +198,8 @@ class SkuRecord(Struct, frozen=True, omit_defaults=True):
     `policies` maps a channel (or `*`) to the fields set at the level channel/sku (`()`: a level without fields).
     `repaired` is the id of the newest repair. `filling` are units that are kept for waiting orders until a later step
     gives them out (`lua/includes/fill.lua`). `pool_times` maps a pool (`vip@SH1`) to its `from` and `until`, ms
-    (`lua/includes/pools.lua`). `announced` maps an announcement (`SH1\\npo-9`) to its `eta` (ms), its units to come, and those
-    of them that are promised to no line. `promise_pass`: a later step goes on with the promised dates.
+    (`lua/includes/pools.lua`). `announced` maps an announcement (`SH1\\npo-9`) to its `eta` (ms), its units to come,
+    and those of them that are promised to no line. `promise_pass`: a later step goes on with the promised dates.
     """
 
     version: int
