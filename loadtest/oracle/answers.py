@@ -91,9 +91,7 @@ class AnswerContradicted(Checker):
             before, now = observation.contents()
             what = f"order {order.order_id} was at sequence {order.sequence} “{before}”, and also “{now}”"
             self.found(what, at, order_id=order.order_id)
-        elif observation.is_new and order.state == "reserved" and (contradiction := _find_partial_line(observation)):
-            self.found(f"order {order.order_id}: {contradiction}", at, order_id=order.order_id)
-        elif observation.is_new and (contradiction := _find_forgotten_promise(observation)):
+        elif observation.is_new and (contradiction := _find_contradiction(observation)):
             self.found(f"order {order.order_id}: {contradiction}", at, order_id=order.order_id)
         if (
             observation.source == "read"
@@ -257,6 +255,12 @@ class AnswerLost(Checker):
                     f"order {order_id} was told at sequence {known.acknowledged_sequence}, and {where}",
                     order_id=order_id,
                 )
+
+
+def _find_contradiction(observation: OrderObservation) -> str | None:
+    """What is wrong with an order at a new sequence."""
+    partial = _find_partial_line(observation) if observation.order.state == "reserved" else None
+    return partial or _find_forgotten_promise(observation)
 
 
 def _find_partial_line(observation: OrderObservation) -> str | None:
