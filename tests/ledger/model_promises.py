@@ -52,6 +52,12 @@ def available_from(state: ModelState, channel: str, name: str) -> int | None:
     return next((each.eta for each in left if each.units and _allows(policy, each.warehouse)), None)
 
 
+def dates_of(state: ModelState, name: str) -> dict[str, int | None]:
+    """The date of each order that waits for a SKU."""
+    ids = {id(order): order_id for order_id, order in state.orders.items()}
+    return {ids[id(waiting.order)]: eta for waiting, eta in _dates(state, name)}
+
+
 def _promise(state: ModelState, name: str, waiting: WaitingLine, eta: int | None) -> None:
     order, line = waiting.order, waiting.line
     before = line.promised_at or line.first_promised_at

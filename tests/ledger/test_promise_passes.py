@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import product
 
 from msgspec import structs
 
@@ -10,8 +11,11 @@ from stocktide.tables.ledger.client import LedgerLimits
 from stocktide.tables.ledger.commands import Command
 from stocktide.tables.ledger.queue_places import place_in_queue
 from tests.harness.servers import RedisServer
-from tests.ledger.ledgers import LIMITS
+from tests.ledger.ledgers import LIMITS, LOW_LIMITS
+from tests.ledger.model_promises import available_from, dates_of
+from tests.ledger.model_state import ModelAnnouncement, ModelLine, ModelOrder, ModelSku, ModelState
 from tests.ledger.shop_client import RedisShopClient, open_shop
+from tests.ledger.strategies import CHANNELS, EXAMPLES, SKUS, TimedBatch, check_random_runs
 
 HOUR = 3600
 # More orders than one call may go through, by some calls.
@@ -145,3 +149,46 @@ async def test_orders_without_announcements_have_no_pass(valkey: RedisServer) ->
         assert {effect.cause[0] for each in shop.driver.decisions for effect in each.effects} <= {
             *("place", "cancel", "receive", "adjust", "fill", "set_policy", "sweep"),
         }
+
+
+def test_random_runs_in_short_passes_come_to_the_dates_of_the_rule(valkey: RedisServer) -> None:
+    async def check(run: list[TimedBatch]) -> None:
+        async with open_shop(valkey.url, structs.replace(LOW_LIMITS, fill_orders_max=2), steps_counts=True) as shop:
+            for passing, drafts in run:
+                shop.advance(passing / 1000)
+                await shop.submit_all(*(draft.dated(shop.now) for draft in drafts))
+            while not shop.driver.decisions or await _tick_until_idle(shop, 2) or await shop.index("promises"):
+                shop.advance(1)
+            state = await _state_of(shop)
+            assert {name: dates_of(state, name) for name in state.skus} == {
+                name: {order_id: shop.line(order_id, name).promised_at for order_id in dates_of(state, name)}
+                for name in state.skus
+            }
+            for name, channel in product(state.skus, state.channels):
+                if shop.mode(name, channel) == "preorder":
+                    assert shop.driver.available_from(name, channel) == available_from(state, channel, name)
+
+    check_random_runs(check, max(2, EXAMPLES // 2))
+
+
+async def _state_of(shop: RedisShopClient) -> ModelState:
+    """What decides the dates, as the ledger has it."""
+    state = ModelState()
+    for order_id, order in shop.driver.orders.items():
+        lines = [
+            ModelLine(line.sku, line.quantity, line.state, line.preordered, short=line.short) for line in order.lines
+        ]
+        state.orders[order_id] = ModelOrder(
+            order.state, order.channel, lines=lines, priority=order.priority, queued=order.queued
+        )
+    for name in SKUS:
+        if (read := (await shop.ledger.read_sku(name)).value) is not None:
+            state.skus[name] = ModelSku(policies={channel: dict(level) for channel, level in read[0].policies.items()})
+    for channel in CHANNELS:
+        state.channels[channel], _ = (await shop.ledger.read_policy(channel, None)).value
+    for key, record in (await shop.ledger.read_expected("", "", None, "", 1_000)).value.rows:
+        warehouse, id_ = key.split("\n")
+        announced = {line.sku: line.quantity for line in record.lines}
+        received = {line.sku: line.received for line in record.lines}
+        state.announcements[warehouse, id_] = ModelAnnouncement(record.at, record.eta, announced, received)
+    return state

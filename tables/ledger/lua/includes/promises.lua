@@ -149,8 +149,9 @@ end
 
 -- Until a pass has ended, the next buyer comes after all units that wait, as if all could come from any warehouse.
 local function estimate_free(sku, appended)
-  local units, left = sku.queued or 0, {}
+  local units, left = (sku.queued or 0) - (sku.filling or 0), {}
   for _, id in ipairs(appended) do units = units - waiting_units(select(2, line_in(id, sku.name))) end
+  units = math.max(0, units)
   for key, each in pairs(sku.announced or {}) do left[key] = each[2] end
   announced.take(sku, left, nil, units)
   for key, each in pairs(sku.announced or {}) do each[3] = left[key] or 0 end
@@ -187,7 +188,7 @@ end
 local function settle_pass(sku, work)
   local pass = sku.promise_pass
   local may_begin = work.ticked or (not pass.place and not pass.due)
-  if not may_begin or sku.filling or not has_room() then return false end
+  if not may_begin or sku.filling or (sku.queued and not has_room()) then return false end
   if work.ticked then modes.touch(sku, {'promise', '', sku.name}) end
   pass.left = pass.left or {}
   local has_ended = go_through(sku, pass)
