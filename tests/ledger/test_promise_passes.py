@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from itertools import product
+from random import Random
 
 from msgspec import structs
 
@@ -11,17 +11,19 @@ from stocktide.tables.ledger.client import LedgerLimits
 from stocktide.tables.ledger.commands import Command
 from stocktide.tables.ledger.queue_places import place_in_queue
 from tests.harness.servers import RedisServer
-from tests.ledger.ledgers import LIMITS, LOW_LIMITS
+from tests.ledger.ledgers import LIMITS
 from tests.ledger.model_promises import available_from, dates_of
 from tests.ledger.model_state import ModelAnnouncement, ModelLine, ModelOrder, ModelSku, ModelState
 from tests.ledger.shop_client import RedisShopClient, open_shop
-from tests.ledger.strategies import CHANNELS, EXAMPLES, SKUS, TimedBatch, check_random_runs
+from tests.ledger.strategies import EXAMPLES, SEED
 
 HOUR = 3600
 # More orders than one call may go through, by some calls.
 LONG_QUEUE = 2_000
 ORDERS_PER_BATCH = 250
 TICKS_MAX = 100
+# Random walks, and how often each stops to be compared: some seconds.
+WALKS, STOPS, STEPS = max(2, EXAMPLES // 5), 6, 8
 A_FEW: LedgerLimits = structs.replace(LIMITS, fill_orders_max=3)
 
 
@@ -151,24 +153,56 @@ async def test_orders_without_announcements_have_no_pass(valkey: RedisServer) ->
         }
 
 
-def test_random_runs_in_short_passes_come_to_the_dates_of_the_rule(valkey: RedisServer) -> None:
-    async def check(run: list[TimedBatch]) -> None:
-        async with open_shop(valkey.url, structs.replace(LOW_LIMITS, fill_orders_max=2), steps_counts=True) as shop:
-            for passing, drafts in run:
-                shop.advance(passing / 1000)
-                await shop.submit_all(*(draft.dated(shop.now) for draft in drafts))
-            while not shop.driver.decisions or await _tick_until_idle(shop, 2) or await shop.index("promises"):
-                shop.advance(1)
-            state = await _state_of(shop)
-            assert {name: dates_of(state, name) for name in state.skus} == {
-                name: {order_id: shop.line(order_id, name).promised_at for order_id in dates_of(state, name)}
-                for name in state.skus
-            }
-            for name, channel in product(state.skus, state.channels):
-                if shop.mode(name, channel) == "preorder":
-                    assert shop.driver.available_from(name, channel) == available_from(state, channel, name)
+async def test_random_walks_in_short_passes_come_to_the_dates_of_the_rule(valkey: RedisServer) -> None:
+    random = Random(SEED)
+    print(f"STOCKTIDE_TEST_SEED={SEED}")  # noqa: T201
+    for _ in range(WALKS):
+        async with open_shop(valkey.url, structs.replace(LIMITS, fill_orders_max=random.choice((2, 3, 256)))) as shop:
+            await _queue(shop, random.choice((0, 5)))
+            for _ in range(STOPS):
+                for _ in range(STEPS):
+                    await _random_step(shop, random)
+                while await _tick_until_idle(shop, 256) or await shop.index("promises"):
+                    shop.advance(1)
+                await _compare_with_rule(shop)
 
-    check_random_runs(check, max(2, EXAMPLES // 2))
+
+async def _random_step(shop: RedisShopClient, random: Random) -> None:
+    """An order, its end, an announcement or what comes of it, or other warehouses of a channel."""
+    shop.advance(random.choice((0, 0, 0.1, 2)))
+    orders, announced = ["o0", *shop.driver.orders], f"po-{random.randint(0, 3)}"
+    kind, at, channel = random.random(), random.choice(("SH1", "BJ1")), random.choice(("tmall", "jd"))
+    if kind < 0.45:
+        fields = {"priority": random.choice(("standard", "standard", "vip")), "accept": random.choice(("all", "sold"))}
+        allow = random.random() < 0.8
+        lines = {sku: random.randint(1, 4) for sku in random.choice(("A", "AB", "B"))}
+        placing = shop.place_command(f"r{len(orders)}", lines, channel=channel, allow_preorder=allow, **fields)
+        await shop.submit_all(*([placing, shop.cancel_command(orders[-1])] if random.random() < 0.1 else [placing]))
+    elif kind < 0.6:
+        await shop.cancel(random.choice(orders), *random.choice(((), (("A", 1),))))
+    elif kind < 0.8:
+        units = {sku: random.choice((0, 3, 9, 20)) for sku in random.choice(("A", "AB"))}
+        await shop.expect(units, at=at, id=announced, eta=random.choice((-5, 60, HOUR, 2 * HOUR)))
+    elif kind < 0.9:
+        await shop.receive("A", random.randint(1, 6), at=at, expected_id=random.choice((announced, None)))
+    elif kind < 0.95:
+        await shop.tick()
+    else:
+        warehouses = random.choice((None, ("SH1",), ("BJ1",), ("BJ1", "SH1")))
+        await shop.set_policy(channel, below_threshold="preorder", preorder_cap=10_000, warehouses=warehouses)
+
+
+async def _compare_with_rule(shop: RedisShopClient) -> None:
+    state = await _state_of(shop)
+    for name in state.skus:
+        dates = dates_of(state, name)
+        assert {order_id: shop.line(order_id, name).promised_at for order_id in dates} == dates, name
+        for channel in state.channels:
+            if shop.mode(name, channel) == "preorder":
+                assert shop.driver.available_from(name, channel) == available_from(state, channel, name), name
+    waiting = {name: dates_of(state, name) for name in state.skus}
+    for order_id, order in shop.driver.orders.items():
+        assert all(line.promised_at is None or order_id in waiting[line.sku] for line in order.lines), order_id
 
 
 async def _state_of(shop: RedisShopClient) -> ModelState:
@@ -181,10 +215,10 @@ async def _state_of(shop: RedisShopClient) -> ModelState:
         state.orders[order_id] = ModelOrder(
             order.state, order.channel, lines=lines, priority=order.priority, queued=order.queued
         )
-    for name in SKUS:
+    for name in "AB":
         if (read := (await shop.ledger.read_sku(name)).value) is not None:
             state.skus[name] = ModelSku(policies={channel: dict(level) for channel, level in read[0].policies.items()})
-    for channel in CHANNELS:
+    for channel in ("tmall", "jd"):
         state.channels[channel], _ = (await shop.ledger.read_policy(channel, None)).value
     for key, record in (await shop.ledger.read_expected("", "", None, "", 1_000)).value.rows:
         warehouse, id_ = key.split("\n")

@@ -107,6 +107,21 @@ async def test_a_withdrawn_announcement_leaves_lines_without_a_promise(shop: Sho
     assert (_promised(shop, "o1"), shop.line("o1", "A").slips) == ([2 * HOUR], 1), "later than it was promised first"
 
 
+async def test_a_line_that_an_exchange_adds_has_the_place_of_its_order(shop: ShopClient) -> None:
+    await _take_preorders(shop)
+    await shop.expect({"A": 2, "B": 2}, eta=HOUR)
+    await shop.submit_all(
+        shop.place_command("o1", {"B": 1}),
+        shop.place_command("o2", {"A": 2}),
+        shop.change_command("o1", add={"A": 2}),
+    )
+    assert _promised(shop, "o1", "o2") == [HOUR, None]
+    await shop.place("o3", {"B": 1})
+    await shop.change("o2", remove={"A": 1}, add={"A": 1, "B": 1})
+    assert (shop.line("o2", "B").promised_at, shop.line("o3", "B").slips) == (OPENING_MS + 1000 * HOUR, 0)
+    assert shop.line("o3", "B").promised_at is None, "it was placed later"
+
+
 async def test_vip_orders_and_short_units_push_others_back(shop: ShopClient) -> None:
     await _take_preorders(shop)
     await shop.expect({"A": 2}, eta=HOUR)
