@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from functools import lru_cache
 from typing import TypeVar
 
-from msgspec import UNSET, Struct, structs
+from msgspec import UNSET, Struct, UnsetType, structs
 
 from stocktide.streams.contract.documents import (
     AnnouncedLine,
@@ -63,7 +63,7 @@ _Extended = TypeVar("_Extended", bound=Struct)
 
 def order_view(order_id: str, record: OrderRecord, replayed: bool) -> Order:
     """An order of the contract. A `parked` record is no order; check `is_order` first."""
-    return Order(*_order_fields(order_id, record), replayed)
+    return Order(*_order_fields(order_id, record), replayed, choice_due=_choice_due(record))
 
 
 def queued_line(place: int, sku: str, order_id: str, record: OrderRecord) -> QueuedLine | None:
@@ -82,9 +82,28 @@ def queued_line(place: int, sku: str, order_id: str, record: OrderRecord) -> Que
     return None
 
 
-def published_order(order_id: str, record: OrderRecord, batch: int, restated: bool = False) -> PublishedOrder:
+def published_order(
+    order_id: str, record: OrderRecord, batch: int, restated: bool = False, repromised: bool = False
+) -> PublishedOrder:
     """A row of `reservations`."""
-    return PublishedOrder(*_order_fields(order_id, record), batch, record.outcome, record, restated or UNSET)
+    return PublishedOrder(
+        *_order_fields(order_id, record),
+        batch,
+        record.outcome,
+        record,
+        restated=restated or UNSET,
+        event="order.repromised" if repromised else UNSET,
+        choice_due=_choice_due(record),
+    )
+
+
+def _choice_due(record: OrderRecord) -> bool | UnsetType:
+    waits = record.choice_due and any(line.preordered or line.short for line in record.lines)
+    return True if waits else UNSET
+
+
+def _time(at_ms: int | None) -> str | UnsetType:
+    return UNSET if at_ms is None else rfc3339(at_ms)
 
 
 def _order_fields(order_id: str, record: OrderRecord) -> tuple[str, str, str, list[Line], str, str | None, int]:
@@ -103,6 +122,9 @@ def _order_fields(order_id: str, record: OrderRecord) -> tuple[str, str, str, li
             short=line.short,
             cancelled=line.cancelled or UNSET,
             held_back=(line.sku in record.held_back and bool(line.preordered or line.short)) or UNSET,
+            promised_at=_time(line.promised_at),
+            first_promised_at=_time(line.first_promised_at),
+            slips=UNSET if line.first_promised_at is None else line.slips,
         )
         for line in record.lines
     ]
@@ -179,7 +201,10 @@ def stock_view(sku: str, record: SkuRecord, offers: Iterable[Offer]) -> StockAns
         damaged=damaged,
         warehouses=warehouses,
         channels={
-            offer.channel: ChannelStock(offer.mode, offer.quantity, offer.preorder_remaining) for offer in offers
+            offer.channel: ChannelStock(
+                offer.mode, offer.quantity, offer.preorder_remaining, _time(offer.available_from)
+            )
+            for offer in offers
         },
         as_of=rfc3339(record.at),
     )
@@ -254,6 +279,7 @@ def channel_update(sku: str, version: int, at_ms: int, offer: Offer) -> ChannelU
         preorder_remaining=offer.preorder_remaining,
         version=version,
         as_of=rfc3339(at_ms),
+        available_from=_time(offer.available_from),
     )
 
 

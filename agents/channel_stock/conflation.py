@@ -180,7 +180,7 @@ class Conflation:
         stored = self._read(state.key)
         if stored is not None:
             row = _decode_row(stored)
-            state.published = ChannelStock(row.mode, row.quantity, row.preorder_remaining)
+            state.published = ChannelStock(row.mode, row.quantity, row.preorder_remaining, row.available_from)
             state.version = row.version
         return state
 
@@ -205,5 +205,6 @@ def _encode_row(state: _OfferState, offer: ChannelStock) -> bytes:
             preorder_remaining=offer.preorder_remaining,
             version=state.version,
             as_of=state.as_of,
+            available_from=offer.available_from,
         )
     )

@@ -76,6 +76,7 @@ class RowCollector:
                 if _APPROVAL in bytes(order.record):
                     self._events[AUDIT] += _approval_rows(order, decision)
                 before = self._orders.get(order.order_id)
+                order.repromised = order.repromised or (before is not None and before[0].repromised)
                 self._orders[order.order_id] = (order, batch, restates and (before is None or before[2]))
         for movement in decision.movements:
             if movement.changed:
@@ -141,7 +142,7 @@ def _only_restates(decision: RawDecision) -> bool:
 
 
 def _order_row(row: PackedOrder, batch: int, restated: bool) -> OutputRow:
-    document = published_order(row.order_id, unpack_order(row.record), batch, restated)
+    document = published_order(row.order_id, unpack_order(row.record), batch, restated, row.repromised)
     return row.order_id.encode(), encode(document)
 
 

@@ -29,6 +29,7 @@ from stocktide.tables.ledger.outcomes import REFUSALS, Outcome
 UNITS_MAX = 1_000_000_000
 DWELL_SECONDS_MAX = 604_800
 PUBLISH_INTERVAL_MS_MAX = 60_000
+SLIP_DAYS_MAX = 3_650
 # A channel with more warehouses sells from all of them.
 WAREHOUSES_MAX = 256
 # Each offer to the channel adds up their pools.
@@ -62,10 +63,12 @@ class PolicyBody(Struct, frozen=True, kw_only=True):
     reroute: bool | None = None
     # Whether the next order of the queue is filled in part, or those that can be filled whole go before it.
     fill: Literal["in_part", "complete_first"] | None = None
+    # A promised date that moved by more days makes an order `choice_due`.
+    slip_days_max: Annotated[int, Meta(ge=0, le=SLIP_DAYS_MAX)] | None = None
 
 
 # Shown where they are set.
-_OPTIONAL_FIELDS = ("purposes", "pool_only", "reroute", "fill")
+_OPTIONAL_FIELDS = ("purposes", "pool_only", "reroute", "fill", "slip_days_max")
 _POLICY_BODY = msgspec.json.Decoder(PolicyBody)
 
 
@@ -101,7 +104,11 @@ def effective_view(effective: Mapping[str, Any], publish_interval_ms: int) -> di
         "warehouses": effective.get("warehouses"),
         "publish_interval_ms": effective.get("publish_interval_ms", publish_interval_ms),
     }
-    return view | {name: effective[name] for name in _OPTIONAL_FIELDS if effective.get(name)}
+    return view | {name: value for name in _OPTIONAL_FIELDS if _is_set(value := effective.get(name))}
+
+
+def _is_set(value: Any) -> bool:
+    return value not in (None, ()) and value is not False
 
 
 class PolicyHandlers:

@@ -27,6 +27,9 @@ class LineView(Struct, frozen=True, omit_defaults=True):
     reason: str | None = None
     short: int = 0
     held_back: bool = False
+    promised_at: str | None = None
+    first_promised_at: str | None = None
+    slips: int = 0
 
 
 class OrderView(Struct, frozen=True, omit_defaults=True):
@@ -41,6 +44,7 @@ class OrderView(Struct, frozen=True, omit_defaults=True):
     expires_at: str | None = None
     batch: int = 0
     outcome: str = ""
+    choice_due: bool = False
 
 
 class MovedLineView(Struct, frozen=True, omit_defaults=True):
@@ -107,6 +111,7 @@ class ChannelUpdateView(Struct, frozen=True):
     mode: str
     preorder_remaining: int
     version: int
+    available_from: str | None = None
 
 
 class DeadLetterView(Struct, frozen=True, omit_defaults=True):

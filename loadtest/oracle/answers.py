@@ -53,7 +53,8 @@ class AnswerContradicted(Checker):
 
     One sequence with two contents; an answer older than one that preceded its request; an outcome that does not match
     the state shown; a rejection after which the same order is accepted, or the reverse; a conflict without a different
-    body, or a different body without a conflict (rules 19, 20, 22, 23, 25).
+    body, or a different body without a conflict (rules 19, 20, 22, 23, 25); a first promised date that is another one
+    later, or slips that are fewer.
     """
 
     name = "answer_contradicted"
@@ -93,7 +94,7 @@ class AnswerContradicted(Checker):
             before, now = observation.contents()
             what = f"order {order.order_id} was at sequence {order.sequence} “{before}”, and also “{now}”"
             self.found(what, at, order_id=order.order_id)
-        elif observation.is_new and order.state == "reserved" and (contradiction := _find_partial_line(observation)):
+        elif observation.is_new and (contradiction := _find_contradiction(observation)):
             self.found(f"order {order.order_id}: {contradiction}", at, order_id=order.order_id)
         if (
             observation.source == "read"
@@ -264,6 +265,12 @@ class AnswerLost(Checker):
                 )
 
 
+def _find_contradiction(observation: OrderObservation) -> str | None:
+    """What is wrong with an order at a new sequence."""
+    partial = _find_partial_line(observation) if observation.order.state == "reserved" else None
+    return partial or _find_forgotten_promise(observation)
+
+
 def _find_partial_line(observation: OrderObservation) -> str | None:
     """What is wrong with the lines of a hold: each is held in full or not at all, less what was cancelled (rules 21,
     51)."""
@@ -273,6 +280,24 @@ def _find_partial_line(observation: OrderObservation) -> str | None:
             return f"a hold of {held} of the {line.quantity} {line.sku} that were asked"
         if sum(line.warehouses.values()) != line.reserved:
             return f"{line.reserved} {line.sku} are reserved, at the warehouses {line.warehouses}"
+    return None
+
+
+def _find_forgotten_promise(observation: OrderObservation) -> str | None:
+    """What the sight before or after it says of a line's first promised date or its slips, and this one does not."""
+    known, now = observation.known, {line.sku: line for line in observation.order.lines}
+    if not any(line.first_promised_at for line in now.values()):
+        return None
+    for index, is_earlier in ((observation.index - 1, True), (observation.index + 1, False)):
+        if not 0 <= index < len(known.sequences):
+            continue
+        other = known.content(known.sequences[index])
+        for line in () if other is None else other.lines:
+            first, second = (line, now.get(line.sku, line)) if is_earlier else (now.get(line.sku, line), line)
+            if first.first_promised_at not in (None, second.first_promised_at):
+                return f"{line.sku} was promised {first.first_promised_at} first, and then {second.first_promised_at}"
+            if second.slips < first.slips:
+                return f"{line.sku} had {first.slips} slips, and then {second.slips}"
     return None
 
 

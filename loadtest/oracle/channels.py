@@ -285,12 +285,12 @@ class ChannelNotConverged(Checker):
             self.found(what, self._read_at[channel], subscriber=subscriber, channel=channel, sku=sku)
 
 
-def _visible_part(update: ChannelUpdateView) -> tuple[str, int, int]:
-    return update.mode, update.quantity, update.preorder_remaining
+def _visible_part(update: ChannelUpdateView) -> tuple[str, int, int, str | None]:
+    return update.mode, update.quantity, update.preorder_remaining, update.available_from
 
 
 def _describe(update: ChannelUpdateView) -> str:
     return (
         f"{update.sku} for {update.channel} at version {update.version}: {update.mode}, {update.quantity}, preorders"
-        f" {update.preorder_remaining}"
+        f" {update.preorder_remaining} from {update.available_from}"
     )

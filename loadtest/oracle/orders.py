@@ -43,7 +43,7 @@ class OrderSnapshot(NamedTuple):
         """A short text for a violation."""
         lines = ", ".join(
             f"{line.quantity} {line.sku} {line.state} (reserved {line.reserved}, preordered {line.preordered},"
-            f" shipped {line.shipped}, returned {line.returned})"
+            f" shipped {line.shipped}, returned {line.returned}, promised {line.promised_at})"
             for line in self.lines
         )
         return f"{self.state} until {self.expires_at}: {lines}" if self.expires_at else f"{self.state}: {lines}"

@@ -41,7 +41,9 @@ class _Document(Struct, frozen=True, gc=False):
 
 class Line(_Document, frozen=True):
     """A line of an order; `warehouses` says where its held units are. `short` units are sold, and wait for stock.
-    `cancelled` is left out where it is 0; `held_back`, whether an operator keeps these from it, where it is false."""
+    `cancelled` is left out where it is 0; `held_back`, whether an operator keeps these from it, where it is false.
+    `promised_at` is when the units that a line waits for should come; `first_promised_at` is the first such time, and
+    `slips` how often it moved later. They are left out where there is none."""
 
     sku: str
     quantity: int
@@ -55,6 +57,9 @@ class Line(_Document, frozen=True):
     short: int
     cancelled: int | UnsetType = UNSET
     held_back: bool | UnsetType = UNSET
+    promised_at: str | UnsetType = UNSET
+    first_promised_at: str | UnsetType = UNSET
+    slips: int | UnsetType = UNSET
 
 
 class OrderFields(_Document, frozen=True):
@@ -68,9 +73,11 @@ class OrderFields(_Document, frozen=True):
 
 
 class Order(OrderFields, frozen=True):
-    """An order as it is now."""
+    """An order as it is now. `choice_due`: it still waits, and its promise moved by more days than the channel's policy
+    allows."""
 
     replayed: bool
+    choice_due: bool | UnsetType = UNSET
 
 
 class OrderPage(_Document, frozen=True):
@@ -105,12 +112,15 @@ class OrderUpdate(Order, frozen=True):
 
 class PublishedOrder(OrderFields, frozen=True):
     """A row of `reservations`; `outcome` is that of the placing, `record` the ledger's. `restated`: the order has not
-    changed, its row was only written again."""
+    changed, its row was only written again. `event` is `order.repromised` where a promised date changed, and
+    `choice_due` as in `Order`."""
 
     batch: int
     outcome: str
     record: Any
     restated: bool | UnsetType = UNSET
+    event: str | UnsetType = UNSET
+    choice_due: bool | UnsetType = UNSET
 
 
 # What of a row is not for readers of orders.
@@ -166,11 +176,12 @@ class WarehouseStock(_Document, frozen=True):
 
 
 class ChannelStock(_Document, frozen=True):
-    """What one channel may sell of a SKU."""
+    """What one channel may sell of a SKU; `available_from` as in `ChannelUpdate`."""
 
     mode: Mode
     quantity: int
     preorder_remaining: int
+    available_from: str | UnsetType = UNSET
 
 
 class StockAnswer(_Document, frozen=True):
@@ -249,7 +260,8 @@ class StockHistory(_Document, frozen=True):
 
 
 class ChannelUpdate(_Document, frozen=True):
-    """What a channel may sell of a SKU now."""
+    """What a channel may sell of a SKU now. `available_from`: in mode `preorder`, the `promised_at` of the next unit;
+    left out where none is announced for it."""
 
     channel: str
     sku: str
@@ -258,6 +270,7 @@ class ChannelUpdate(_Document, frozen=True):
     preorder_remaining: int
     version: int
     as_of: str
+    available_from: str | UnsetType = UNSET
 
 
 class ChannelPage(_Document, frozen=True):

@@ -13,7 +13,7 @@ import msgspec
 from msgspec import Struct
 
 from stocktide.tables.audit.digest import EXPIRY_MARGIN_MS, Kind, Record, canonical, kept_until
-from stocktide.tables.audit.redis_keys import StoredKey
+from stocktide.tables.audit.redis_keys import SKU_INDEXES, StoredKey
 from stocktide.tables.ledger.client import LedgerLimits
 from stocktide.tables.ledger.queue_places import hold_place, place_in_queue
 from stocktide.tables.ledger.records import AWAITING_APPROVAL, MovementRecord, OrderRecord, SkuRecord
@@ -85,19 +85,9 @@ def _is_older(record: Record | None, index: str, found: float | None) -> bool:
     return found is None and not record.queued
 
 
-def fill_of(record: Record | None) -> int | None:
-    """The score of a SKU in `fills`, or None."""
-    return 0 if isinstance(record, SkuRecord) and record.has_left_over else None
-
-
-def dwell_of(record: Record | None) -> int | None:
-    """The score of a SKU in `dwells`, or None."""
-    return record.first_due if isinstance(record, SkuRecord) else None
-
-
-def pools_of(record: Record | None) -> int | None:
-    """The score of a SKU in `pools`, or None."""
-    return 0 if isinstance(record, SkuRecord) and record.has_pools else None
+def sku_entry(index: str, record: Record | None) -> int | None:
+    """The score of a SKU in one of SKU_INDEXES, or None."""
+    return record.index_entries[index] if isinstance(record, SkuRecord) else None
 
 
 def announcement_entries(record: Record | None) -> tuple[int | None, int | None, int | None]:
@@ -167,12 +157,9 @@ def index_differences(kind: Kind, record: Record | None, stored: StoredKey) -> I
     if kind == "sku":
         if (stored.known is None) is not (record is None):
             yield Difference("redis", "entry in skus", record is not None, stored.known is not None)
-        if stored.dwell != dwell_of(record):
-            yield Difference("redis", "entry in dwells", dwell_of(record), stored.dwell)
-        if stored.fill != fill_of(record):
-            yield Difference("redis", "entry in fills", fill_of(record), stored.fill)
-        if stored.pools != pools_of(record):
-            yield Difference("redis", "entry in pools", pools_of(record), stored.pools)
+        for index, entry in zip(SKU_INDEXES, stored.indexed, strict=True):
+            if entry != sku_entry(index, record):
+                yield Difference("redis", f"entry in {index}", sku_entry(index, record), entry)
     if kind == "movement":
         wanted = announcement_entries(record)
         is_listed = any(each is not None for each in stored.announced)

@@ -28,6 +28,8 @@ _SCAN_COUNT = 1_000
 _INDEXES_PER_TRIP = 100
 # The mark of an absent key; that of a key that is no string is `type:` and its type.
 ABSENT = "absent"
+# The indexes of SKUs beside `skus`, in the order of audit.lua.
+SKU_INDEXES = ("dwells", "fills", "pools", "promises")
 
 _encode = msgspec.msgpack.Encoder().encode
 
@@ -48,12 +50,11 @@ class StoredKey(Struct, frozen=True):
     packed: bytes = b""
     ends_in_ms: int = -1
     known: float | None = None
-    dwell: float | None = None
-    pools: float | None = None
+    # Of a SKU, in SKU_INDEXES.
+    indexed: tuple[float | None, ...] = (None,) * len(SKU_INDEXES)
     deadline: float | None = None
     waiting: float | None = None
     entries: dict[str, float | None] = field(default_factory=dict)
-    fill: float | None = None
     # Of an announcement, in `expected`, `etas` and `overdue`.
     announced: tuple[float | None, ...] = (None, None, None)
 
@@ -191,8 +192,8 @@ def _stored(kind: Kind, values: Sequence[Any]) -> StoredKey:
     type_, packed, ends_in_ms, *scores = values
     common = (type_.decode(), packed, ends_in_ms)
     if kind == "sku":
-        known, dwell, fill, pools = map(_score, scores)
-        return StoredKey(*common, known=known, dwell=dwell, fill=fill, pools=pools)
+        known, *indexed = map(_score, scores)
+        return StoredKey(*common, known=known, indexed=tuple(indexed))
     if kind == "order":
         pairs = zip(scores[2::2], scores[3::2], strict=True)
         entries = {_text(index): _score(score) for index, score in pairs}

@@ -19,16 +19,14 @@ from stocktide.tables.audit.compare import (
     announcement_entries,
     compare_stored,
     deadline_of,
-    dwell_of,
     entries_of,
-    fill_of,
     parked_bytes_of,
-    pools_of,
+    sku_entry,
 )
 from stocktide.tables.audit.digest import Kind, Record
 from stocktide.tables.audit.fold import JournalFold
 from stocktide.tables.audit.journal_follower import AuditError, JournalFollower, ReportProgress
-from stocktide.tables.audit.redis_keys import READ_KEYS_MAX, RedisReading, RedisSide, StoredKey, WantedKey
+from stocktide.tables.audit.redis_keys import READ_KEYS_MAX, SKU_INDEXES, RedisReading, RedisSide, StoredKey, WantedKey
 from stocktide.tables.ledger.client import LedgerLimits
 from stocktide.tables.ledger.records import OrderRecord, RegistryRecord
 
@@ -41,10 +39,8 @@ def _announced(place: int, record: Record | None) -> int | None:
 _SCORES: dict[str, Callable[[Record | None], int | None]] = {
     "deadlines": deadline_of,
     "waiting": parked_bytes_of,
-    "dwells": dwell_of,
-    "fills": fill_of,
+    **{index: partial(sku_entry, index) for index in SKU_INDEXES},
     **{index: partial(_announced, place) for place, index in enumerate(ANNOUNCEMENT_INDEXES)},
-    "pools": pools_of,
 }
 # The keys of a shard that are neither records nor indexes of holds or queues.
 _OWN_KEYS = frozenset(

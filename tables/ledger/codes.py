@@ -49,6 +49,7 @@ CAUSES = (
     "pool_due",
     "reroute",
     "assign",
+    "promise",
 )
 # From 0, because an offer is 4 * units + mode.
 MODES = ("in_stock", "preorder", "sold_out", "suspended")

@@ -22,11 +22,13 @@ from stocktide.tables.ledger.records import (
     ApprovalRecord,
     LineRecord,
     OrderRecord,
+    PromisePass,
     SkuRecord,
     ThresholdSide,
     has_left_over,
     has_pools,
     pool_dues,
+    sku_entries,
 )
 
 # Of records and of decisions.
@@ -51,6 +53,8 @@ class _PackedLine(Struct, array_like=True, gc=False):
     warehouses: dict[str, int] = {}
     short: int = 0
     pools: dict[str, int] = {}
+    # [promised_at (0: none), first_promised_at, slips]
+    promise: tuple[int, int, int] | None = None
 
 
 class _PackedOrder(Struct, array_like=True, gc=False):
@@ -83,6 +87,7 @@ class _RareFields(Struct):
     approval: ApprovalRecord | None = None
     held_back: dict[str, bool] = {}
     passed_over: dict[str, int] = {}
+    choice_due: bool = False
 
 
 class _PackedSku(Struct, array_like=True, gc=False):
@@ -104,6 +109,8 @@ class _NamedFields(Struct):
     filling: int = 0
     pool_times: dict[str, tuple[int, int]] = {}
     rerouting: tuple[int, str, int, int] | None = None
+    announced: dict[str, tuple[int, int, int]] = {}
+    promise_pass: PromisePass | None = None
 
 
 class _Marks(Struct):
@@ -142,6 +149,8 @@ _marks = msgspec.msgpack.Decoder(_Marks).decode
 # The first byte of format 2: an array of 12, and of 6. Format 1 is a map.
 ORDER_HEADER, SKU_HEADER = 0x9C, 0x96
 _NO_NAMES, _NO_MARKS = _NamedFields(), _Marks()
+_NO_PROMISE = (0, None, 0)
+_NO_ENTRIES = sku_entries(None, False, False, None)
 
 
 def _decodes(unpack: Callable[[Packed], _T]) -> Callable[[Packed], _T]:
@@ -193,6 +202,7 @@ def order_end(packed: Packed) -> tuple[str, int | None]:
 
 
 def _line(line: _PackedLine) -> LineRecord:
+    promised_at, first_promised_at, slips = line.promise or _NO_PROMISE
     return LineRecord(
         line.sku,
         line.quantity,
@@ -206,6 +216,9 @@ def _line(line: _PackedLine) -> LineRecord:
         line.warehouses,
         line.short,
         line.pools,
+        promised_at or None,
+        first_promised_at,
+        slips,
     )
 
 
@@ -245,23 +258,23 @@ def unpack_sku(packed: Packed) -> SkuRecord:
         named.filling,
         named.pool_times,
         named.rerouting,
+        named.announced,
+        named.promise_pass,
     )
 
 
 @_decodes
-def index_entries(packed: Packed) -> tuple[int | None, bool, bool]:
-    """Of a packed SKU: `SkuRecord.first_due`, `SkuRecord.has_pools`, and `SkuRecord.has_left_over`.
-    Raises msgspec.MsgspecError."""
+def index_entries(packed: Packed) -> dict[str, int | None]:
+    """The scores of a packed SKU in its indexes, None where it has no entry. Raises msgspec.MsgspecError."""
     if memoryview(packed)[0] != SKU_HEADER:
-        record = _sku_1(packed)
-        return record.first_due, record.has_pools, record.has_left_over
+        return _sku_1(packed).index_entries
     named = _sku_2(packed).named
     if isinstance(named, int):
-        return None, False, False
+        return _NO_ENTRIES
     dwells = [due for _, _, due in named.modes.values() if due]
     first = min((*dwells, *pool_dues(named.pool_times)), default=None)
-    left_over = has_left_over(named.filling, named.rerouting)
-    return first, has_pools(named.counters, named.pool_times), left_over
+    pools = has_pools(named.counters, named.pool_times)
+    return sku_entries(first, pools, has_left_over(named.filling, named.rerouting), named.promise_pass)
 
 
 @_decodes

@@ -69,6 +69,7 @@ class PackedOrder(Struct, array_like=True):
     order_id: str
     record: Raw
     changed: bool
+    repromised: bool = False
 
 
 class PackedMovement(Struct, array_like=True):
@@ -96,12 +97,14 @@ class OfferChannels:
 
 class PackedSku(Struct, array_like=True):
     """`tables.ledger.records.SkuRow` with a packed record and packed offers. In format 2, `intervals` are those of the
-    SKU's own policies, and `channels` belongs to the batch."""
+    SKU's own policies, and `channels` belongs to the batch. `dates` are those of channels on preorder, by their place:
+    [place, ms, …]."""
 
     sku: str
     record: Raw
     offers: Raw
     intervals: int | list[int] = 0
+    dates: list[int] = []
     channels: OfferChannels | None = None
 
 
@@ -248,7 +251,7 @@ def decode_decision(payload: bytes) -> Decision:
         raw.batch,
         raw.at,
         raw.results,
-        tuple(OrderRow(row.order_id, unpack_order(row.record), row.changed) for row in raw.orders),
+        tuple(OrderRow(row.order_id, unpack_order(row.record), row.changed, row.repromised) for row in raw.orders),
         tuple(MovementRow(row.warehouse, row.id, unpack_movement(row.record), row.changed) for row in raw.movements),
         tuple(SkuRow(row.sku, unpack_sku(row.record), unpack_offers(row)) for row in raw.skus),
         unpack_effects(raw),
@@ -304,11 +307,18 @@ def unpack_offers(row: PackedSku) -> tuple[Offer, ...]:
         return _offers_1(row.offers)
     codes, own = _integers(row.offers), row.intervals
     if len(codes) == channels.groups and not own:
-        return tuple([_offer(name, codes[group], interval) for name, group, interval in channels.each])
+        offers = [_offer(name, codes[group], interval) for name, group, interval in channels.each]
+        return _dated(offers, row.dates)
     offers = [_offer(name, code, each) for code, (name, _, each) in zip(codes, channels.each, strict=True)]
     if isinstance(own, list):
         for place, interval in zip(own[::2], own[1::2], strict=True):
             offers[place] = structs.replace(offers[place], publish_interval_ms=interval or None)
+    return _dated(offers, row.dates)
+
+
+def _dated(offers: list[Offer], dates: list[int]) -> tuple[Offer, ...]:
+    for place, at in zip(dates[::2], dates[1::2], strict=True):
+        offers[place] = structs.replace(offers[place], available_from=at)
     return tuple(offers)
 
 

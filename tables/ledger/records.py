@@ -26,6 +26,9 @@ class LineRecord(Struct, frozen=True, omit_defaults=True):
     """A line of an order. `reserved` units are held or committed at `warehouses`, not yet shipped. Those that came from
     pools are in `pools` too, by pool (`vip@SH1`).
 
+    Of a line that waits, `promised_at` is when its units should come (ms, `lua/includes/promises.lua`);
+    `first_promised_at` is the first such time, and `slips` how often it moved later: both stay.
+
     `quantity` = reserved + preordered + short + shipped + cancelled, unless the line was rejected, its order expired
     or waits for approval, or more was shipped than ordered.
     """
@@ -42,6 +45,9 @@ class LineRecord(Struct, frozen=True, omit_defaults=True):
     warehouses: dict[str, int] = field(default_factory=dict)
     short: int = 0
     pools: dict[str, int] = field(default_factory=dict)
+    promised_at: int | None = None
+    first_promised_at: int | None = None
+    slips: int = 0
 
 
 class ApprovalRecord(Struct, frozen=True, omit_defaults=True):
@@ -76,7 +82,8 @@ class OrderRecord(Struct, frozen=True, omit_defaults=True):
     the queues of the SKUs whose units it waits for (`lua/includes/queue.lua`). `no_preorder`: placed with
     `allow_preorder` false. An order that needs an `approval` is in the state `awaiting_approval` until `expires_at`,
     and holds nothing. `held_back` are the SKUs of lines that an operator keeps from being filled, `passed_over`
-    counts by SKU how often others were filled whole before it (`lua/includes/complete_first.lua`).
+    counts by SKU how often others were filled whole before it (`lua/includes/complete_first.lua`). `choice_due`: a
+    promise moved by more days than the policy allows, and an alert has said so.
     """
 
     state: str
@@ -101,6 +108,7 @@ class OrderRecord(Struct, frozen=True, omit_defaults=True):
     approval: ApprovalRecord | None = None
     held_back: dict[str, bool] = field(default_factory=dict)
     passed_over: dict[str, int] = field(default_factory=dict)
+    choice_due: bool = False
 
 
 class MovementLine(Struct, frozen=True, omit_defaults=True):
@@ -108,7 +116,8 @@ class MovementLine(Struct, frozen=True, omit_defaults=True):
 
     For a count: `quantity` as counted, `carried` the units moved since, `change` the difference found.
     `arrival_counted`: the units left by a transfer, and a count of the other warehouse holds their arrival already. For
-    an announcement: `quantity` as announced (0: withdrawn), `received` the units that came, `incoming` those to come.
+    an announcement: `quantity` as announced (0: withdrawn), `received` the units that came, `incoming` those to come;
+    `eta_pending`: a later step brings a new `eta` to the SKU.
     """
 
     sku: str
@@ -121,6 +130,7 @@ class MovementLine(Struct, frozen=True, omit_defaults=True):
     arrival_counted: bool = False
     received: int = 0
     incoming: int = 0
+    eta_pending: bool = False
 
 
 class CountProgress(Struct, frozen=True, omit_defaults=True):
@@ -196,6 +206,17 @@ class ThresholdSide(Struct, frozen=True, omit_defaults=True):
     due: int = 0
 
 
+class PromisePass(Struct, frozen=True, omit_defaults=True):
+    """The pass that sets the promised dates of a SKU (`lua/includes/promises.lua`): it came to the order `id` at
+    `place`, with the units `left` by announcement. `again`: another pass follows, from `due` on (ms)."""
+
+    place: int | None = None
+    id: str = ""
+    left: dict[str, int] = field(default_factory=dict)
+    again: bool = False
+    due: int = 0
+
+
 class SkuRecord(Struct, frozen=True, omit_defaults=True):
     """One SKU: its version, its counters by name (`on_hand@SH1`, `reserved#vip@SH1`), channel modes, own policies, and
     its counts.
@@ -209,7 +230,8 @@ class SkuRecord(Struct, frozen=True, omit_defaults=True):
     gives them out (`lua/includes/fill.lua`). `rerouting`: how far the orders were moved that hold units in warehouses
     below zero, `(place, order_id, 1 if some could not move, 1 or 2 if a later step goes on)`
     (`lua/includes/reroute.lua`). `pool_times` maps a pool (`vip@SH1`) to its `from` and `until`, ms
-    (`lua/includes/pools.lua`).
+    (`lua/includes/pools.lua`). `announced` maps an announcement (`SH1\\npo-9`) to its `eta` (ms), its units to come,
+    and those of them that are promised to no line. `promise_pass`: a later step goes on with the promised dates.
     """
 
     version: int
@@ -225,6 +247,8 @@ class SkuRecord(Struct, frozen=True, omit_defaults=True):
     filling: int = 0
     pool_times: dict[str, tuple[int, int]] = field(default_factory=dict)
     rerouting: tuple[int, str, int, int] | None = None
+    announced: dict[str, tuple[int, int, int]] = field(default_factory=dict)
+    promise_pass: PromisePass | None = None
 
     @property
     def first_due(self) -> int | None:
@@ -238,13 +262,26 @@ class SkuRecord(Struct, frozen=True, omit_defaults=True):
         return has_pools(self.counters, self.pool_times)
 
     @property
-    def has_left_over(self) -> bool:
-        """Whether a later step goes on with its moves or fills."""
-        return has_left_over(self.filling, self.rerouting)
+    def index_entries(self) -> dict[str, int | None]:
+        """Its scores in the indexes of SKUs (None: no entry)."""
+        left_over = has_left_over(self.filling, self.rerouting)
+        return sku_entries(self.first_due, self.has_pools, left_over, self.promise_pass)
+
+
+def sku_entries(
+    due: int | None, has_pools: bool, left_over: bool, promise_pass: PromisePass | None
+) -> dict[str, int | None]:
+    """The scores of a SKU in its indexes."""
+    return {
+        "dwells": due,
+        "pools": 0 if has_pools else None,
+        "fills": 0 if left_over else None,
+        "promises": promise_pass.due if promise_pass else None,
+    }
 
 
 def has_left_over(filling: int, rerouting: tuple[int, str, int, int] | None) -> bool:
-    """Whether a later step goes on with a SKU that has these fields."""
+    """Whether a later step goes on with the moves or fills of a SKU that has these fields."""
     return bool(filling) or (rerouting is not None and rerouting[3] > 0)
 
 
@@ -287,13 +324,14 @@ class RegistryRecord(Struct, frozen=True, omit_defaults=True):
 
 class Offer(Struct, frozen=True, array_like=True):
     """The stock of a SKU that a channel may sell; `quantity` is 0 outside `in_stock`. `publish_interval_ms` comes from
-    the policy; None: the installation's default."""
+    the policy; None: the installation's default. `available_from`: when the next preordered unit is promised, ms."""
 
     channel: str
     mode: str
     quantity: int
     preorder_remaining: int
     publish_interval_ms: int | None = None
+    available_from: int | None = None
 
 
 class Result(Struct, frozen=True, omit_defaults=True):
@@ -310,11 +348,13 @@ class Result(Struct, frozen=True, omit_defaults=True):
 
 
 class OrderRow(Struct, frozen=True, array_like=True):
-    """An order that the batch changed or referred to, as it is after the batch."""
+    """An order that the batch changed or referred to, as it is after the batch. `repromised`: the promised date of a
+    line changed."""
 
     order_id: str
     record: OrderRecord
     changed: bool
+    repromised: bool = False
 
 
 class MovementRow(Struct, frozen=True, array_like=True):
@@ -435,7 +475,7 @@ class SkuPatch(Struct, frozen=True, array_like=True):
     `counters` are those that effects of the batch name (0: none); `warehouses` are the new ones, in order; `counted`
     and `floors` as in `SkuRecord` (0: none), if the batch changed them; `carried`: warehouses whose lines of `history`
     were converted. `rest` sums all other counters by kind, under a warehouse without a name (`on_hand@`). `pool_times`
-    are those that the batch changed (0, 0: none).
+    are those that the batch changed (0, 0: none); `promises` are `announced` and `promise_pass`, if they changed.
     """
 
     sku: str
@@ -449,12 +489,14 @@ class SkuPatch(Struct, frozen=True, array_like=True):
     carried: tuple[str, ...]
     rest: dict[str, int] | tuple[()]
     pool_times: dict[str, tuple[int, int]] | tuple[()] = ()
+    promises: tuple[dict[str, tuple[int, int, int]] | tuple[()], PromisePass | None] | None = None
 
     def apply_to(self, record: SkuRecord | None, channels: tuple[str, ...]) -> SkuRecord:
         """The whole record after the batch; `record` is the one before it, or None."""
         record = record or SkuRecord(0, 0)
         counters, modes = {**record.counters, **dict(self.counters)}, dict(record.modes)
         pool_times = {**record.pool_times, **dict(self.pool_times)}
+        announced, promise_pass = self.promises or (record.announced, record.promise_pass)
         for sides in self.sides:
             for place in sides.channels:
                 if sides.state:
@@ -474,6 +516,8 @@ class SkuPatch(Struct, frozen=True, array_like=True):
                 line for line in record.history.split("\n") if line.partition(" ")[0] not in self.carried
             ),
             pool_times={name: times for name, times in pool_times.items() if any(times)},
+            announced=dict(announced),
+            promise_pass=promise_pass,
         )
 
 

@@ -40,6 +40,7 @@ class _Patch(Struct, array_like=True):
     carried: Raw
     rest: Raw
     pool_times: Raw = Raw(b"\x90")
+    promises: Raw = Raw(b"\xc0")
 
 
 class _Patches(Struct, frozen=True, array_like=True):
@@ -98,7 +99,7 @@ class Writes:
                 until = decision.at + self._limits.movement_retention_ms
                 self._add_movement(f"{movement.warehouse}\n{movement.id}", bytes(movement.record), until)
         for sku in decision.skus:
-            self._add_sku(sku.sku, bytes(sku.record), *index_entries(sku.record))
+            self._add_sku(sku.sku, bytes(sku.record))
         patches = _decode_patches(decision.patches)
         for patch in patches.rows:
             self._add_patch(patch, patches.channels)
@@ -126,8 +127,7 @@ class Writes:
         """Add a row of a derived topic, unless its retention is over."""
         record = row.record
         if isinstance(record, SkuRecord):
-            packed = _encode(record)
-            self._add_sku(row.key, packed, *index_entries(packed))
+            self._add_sku(row.key, _encode(record))
         elif isinstance(record, OrderRecord):
             if self._kept_until(record.state, record.ended_at) > now_ms:
                 self._add_order(row.key, _encode(record), record)
@@ -155,11 +155,10 @@ class Writes:
         names = _encode((list(kept), expiries, gone, indexed, dropped, patches, self._moves, self.at))
         return names, *kept.values(), *(entry[0] for entry in expiring.values())
 
-    def _add_sku(self, sku: str, packed: bytes, due: int | None, has_pools: bool, has_left_over: bool) -> None:
-        self._index("fills", sku, 0 if has_left_over else None)
+    def _add_sku(self, sku: str, packed: bytes) -> None:
         self._put(f"sku:{sku}", packed, None)
-        self._index("dwells", sku, due)
-        self._index("pools", sku, 0 if has_pools else None)
+        for index, score in index_entries(packed).items():
+            self._index(index, sku, score)
         self._index("skus", sku, 0)
         self._index("patched", sku, None)
         self._patches.pop(sku, None)

@@ -376,7 +376,7 @@ _POLICIES: tuple[dict[str, Any], ...] = (
     {"buffer": 2},
     {"share": 0.7, "safety_threshold": 5, "resume_threshold": 12},
     {"safety_threshold": 10, "below_threshold": "suspend", "dwell_seconds": 1},
-    {"safety_threshold": 8, "below_threshold": "preorder", "preorder_cap": 30},
+    {"safety_threshold": 8, "below_threshold": "preorder", "preorder_cap": 30, "slip_days_max": 30},
     {"max_listed": 20, "split": False},
     {"primary": True, "safety_threshold": 6, "below_threshold": "suspend"},
     {"warehouses": ["SH1", "BJ1"]},

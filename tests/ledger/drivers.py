@@ -16,6 +16,7 @@ from stocktide.tables.ledger.outcomes import Outcome
 from stocktide.tables.ledger.records import Alert, Decision, LineRecord, MovementRecord, OrderRecord
 from tests.ledger import model
 from tests.ledger.model_policy import OfferState, current_offer
+from tests.ledger.model_promises import available_from
 from tests.ledger.model_state import ModelAnswer, ModelOrder, ModelSku, ModelState
 
 # A sweep of a test's few SKUs ends after a call or two; more means that it never ends.
@@ -25,6 +26,7 @@ SWEEP_SKUS = 100
 STEPS_MAX = 500
 # What the model's orders have in common with the ledger's.
 _ORDER_FIELDS = ("state", "channel", "sequence", "placed_at", "expires_at", "outcome", "held_back", "passed_over")
+_ORDER_FIELDS += ("choice_due",)
 
 
 @dataclass(frozen=True)
@@ -96,6 +98,7 @@ class ModelDriver:
 
     async def apply(self, commands: Sequence[Command], now: int) -> list[CommandReply]:
         replies = []
+        self.state.repromised.clear()
         for command in commands:
             answer = model.advance(self.state, command, now)
             replies.append(CommandReply(answer.outcome, answer.replayed, _alerts(answer), answer.refused))
@@ -114,6 +117,15 @@ class ModelDriver:
 
     def offer(self, sku: str, channel: str) -> OfferState:
         return current_offer(self.state, channel, self.state.skus.get(sku, ModelSku()))
+
+    def available_from(self, sku: str, channel: str) -> int | None:
+        """When the next preordered unit is promised, of a channel that takes preorders."""
+        return available_from(self.state, channel, sku) if self.offer(sku, channel).mode == "preorder" else None
+
+    @property
+    def repromised(self) -> set[str]:
+        """The orders of which the newest batch changed a promised date."""
+        return set(self.state.repromised)
 
     def movement_lines(self, warehouse: str, movement_id: str) -> dict[str, str]:
         """The outcome of each line of a movement."""
@@ -148,9 +160,12 @@ class RedisDriver:
         self._versions: dict[str, int] = {}
         self._offers: dict[str, dict[str, OfferState]] = {}
         self._movements: dict[tuple[str, str], MovementRecord] = {}
+        self._dates: dict[str, dict[str, int | None]] = {}
+        self.repromised: set[str] = set()
 
     async def apply(self, commands: Sequence[Command], now: int) -> list[CommandReply]:
         """Decide `commands` as one batch, and finish the sweep that they may have begun."""
+        self.repromised = set()
         decision = await self._decide(commands, now)
         while decision.results[-1].outcome == Outcome.APPLYING:
             decision = await self._decide(commands, now)
@@ -188,6 +203,7 @@ class RedisDriver:
 
     def _fold(self, decision: Decision) -> None:
         self.orders |= {order.order_id: order.record for order in decision.orders}
+        self.repromised |= {order.order_id for order in decision.orders if order.repromised}
         self._movements |= {(each.warehouse, each.id): each.record for each in decision.movements}
         for effect in decision.effects:
             assert effect.version == self.version(effect.sku) + 1, "a version grows by one"
@@ -204,6 +220,7 @@ class RedisDriver:
             self._offers[row.sku] = {
                 offer.channel: OfferState(offer.mode, offer.quantity, offer.preorder_remaining) for offer in row.offers
             }
+            self._dates[row.sku] = {offer.channel: offer.available_from for offer in row.offers}
 
     def order(self, order_id: str) -> OrderRecord | None:
         """An order as last published."""
@@ -220,6 +237,10 @@ class RedisDriver:
     def offers(self, sku: str) -> dict[str, OfferState]:
         """The offers of all channels as last published."""
         return self._offers.get(sku, {})
+
+    def available_from(self, sku: str, channel: str) -> int | None:
+        """When the next preordered unit is promised, as last published."""
+        return self._dates.get(sku, {}).get(channel)
 
     def version(self, sku: str) -> int:
         """The version after the newest effect."""

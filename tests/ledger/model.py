@@ -25,6 +25,7 @@ from tests.ledger.model_counts import finish_counts, take_part
 from tests.ledger.model_movements import move, return_refusal, ship, take_back
 from tests.ledger.model_policy import OfferState, current_offer
 from tests.ledger.model_pools import settle_pools
+from tests.ledger.model_promises import settle_promises
 from tests.ledger.model_queue import evaluate, next_line
 from tests.ledger.model_state import UNPLACED
 from tests.ledger.model_voids import void
@@ -56,9 +57,10 @@ def advance(state: model_state.ModelState, command: commands.Command, now: int) 
 
 
 def end_batch(state: model_state.ModelState) -> model_state.ModelAnswer:
-    """Take the steps of counts that follow a batch."""
+    """Set the promised dates, and take the steps of counts that follow a batch."""
     state.alerts.clear()
     state.refused.clear()
+    settle_promises(state)
     finish_counts(state)
     return model_state.ModelAnswer("counting", False, tuple(state.alerts), tuple(state.refused))
 
@@ -126,6 +128,7 @@ def _place(state: model_state.ModelState, command: commands.Place) -> tuple[Outc
     known = state.orders.get(command.order_id)
     if known is None or known.state == "parked":
         _make_known(state, command.channel)
+        state.placed.add(command.order_id)
         outcome = (model_approvals.request if command.force else model_orders.place)(state, command)
         for event in known.parked if known else ():
             _retry(state, event)

@@ -8,6 +8,7 @@ from __future__ import annotations
 from stocktide.tables.ledger.commands import Count, fingerprint
 from stocktide.tables.ledger.outcomes import Outcome
 from tests.ledger.model_movements import apply_line, count_refusal
+from tests.ledger.model_promises import settle_promises
 from tests.ledger.model_state import COUNT_MS_MAX, FUTURE_MS_MAX, ModelMovement, ModelState
 
 WHOLE = "parts"
@@ -65,6 +66,7 @@ def _apply_whole(state: ModelState, whole: Count, parts: dict[int, Count]) -> st
                 continue
             if sku.count(f"on_hand@{whole.warehouse}") != since:
                 applied.append(apply_line(state, name, 0, whole))
+                settle_promises(state)
     if set(applied) == {Outcome.COUNTED}:
         return Outcome.COUNTED
     return Outcome.COUNTED_IN_PART if Outcome.COUNTED in applied else applied[0]
@@ -77,4 +79,5 @@ def _apply_part(state: ModelState, part: Count) -> list[Outcome]:
         refusal = count_refusal(state, name, part)
         superseded = refusal == Outcome.COUNT_SUPERSEDED
         outcomes.append(Outcome.COUNT_SUPERSEDED if superseded else apply_line(state, name, units, part))
+        settle_promises(state)
     return outcomes

@@ -34,6 +34,7 @@ class EffectivePolicy:
     purposes: tuple[str, ...] = ()
     pool_only: bool = False
     reroute: bool = False
+    slip_days_max: int | None = None
 
     @property
     def below(self) -> str:

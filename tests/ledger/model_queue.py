@@ -85,16 +85,26 @@ def next_line(state: ModelState, name: str) -> WaitingLine | None:
 def fillable_lines(state: ModelState, name: str) -> list[WaitingLine]:
     """The waiting lines that can take a unit, in their order."""
     sku = state.skus[name]
-    waiting = []
-    for order in state.orders.values():
-        if order.state == "reserved" and order.expires_at is not None and state.now >= order.expires_at:
-            continue  # its time is over, whether or not the expiry step has run
-        for line in order.lines:
-            if line.sku != name or not line.waiting or name in order.held_back:
-                continue
-            if units_of(state, sku, order, line) > 0:
-                rank = 0 if line.short else 1 if order.priority == "vip" else 2
-                waiting.append(WaitingLine(rank, order.queued, order, line))
+    return [
+        each
+        for each in waiting_lines(state, name)
+        if not has_ended(state, each.order) and units_of(state, sku, each.order, each.line) > 0
+    ]
+
+
+def has_ended(state: ModelState, order: ModelOrder) -> bool:
+    """Whether the time of an unpaid order is over, whether or not the expiry step has run."""
+    return order.state == "reserved" and order.expires_at is not None and state.now >= order.expires_at
+
+
+def waiting_lines(state: ModelState, name: str) -> list[WaitingLine]:
+    """The lines that wait for a SKU and are not held back, in the order of its queue."""
+    waiting = [
+        WaitingLine(0 if line.short else 1 if order.priority == "vip" else 2, order.queued, order, line)
+        for order in state.orders.values()
+        for line in order.lines
+        if line.sku == name and line.waiting and name not in order.held_back
+    ]
     return sorted(waiting, key=lambda each: (each.rank, each.number))
 
 

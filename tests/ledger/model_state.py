@@ -36,6 +36,9 @@ class ModelLine:
     short: int = 0
     # The part of them that came from pools, by pool: `vip@SH1`.
     pools: dict[str, int] = field(default_factory=dict)
+    promised_at: int | None = None
+    first_promised_at: int | None = None
+    slips: int = 0
 
     @property
     def reserved(self) -> int:
@@ -90,6 +93,7 @@ class ModelOrder:
     # Of a forced order: its end, and who decided it.
     approval: str | None = None
     decided_by: str | None = None
+    choice_due: bool = False
     parked: list[ParkedEvent] = field(default_factory=list)
 
 
@@ -258,6 +262,9 @@ class ModelState:
     channels: dict[str, dict[str, Any] | None] = field(default_factory=dict)
     # The orders that have waited for stock, so far.
     queued: int = 0
+    # Orders that the current batch placed, and others whose promised dates it changed.
+    placed: set[str] = field(default_factory=set)
+    repromised: set[str] = field(default_factory=set)
     # Alerts and dead letters of the current step.
     alerts: list[tuple[str, str]] = field(default_factory=list)
     refused: list[str] = field(default_factory=list)

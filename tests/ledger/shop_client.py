@@ -110,8 +110,11 @@ class ShopClient:
 
     async def cancel(self, order_id: str, *lines: tuple[str, int], **fields: Any) -> CommandReply:
         """`order.cancelled`, of the whole order or of (sku, units)."""
+        return await self.submit(self.cancel_command(order_id, *lines, **fields))
+
+    def cancel_command(self, order_id: str, *lines: tuple[str, int], **fields: Any) -> Command:
         units = tuple(events.OrderLine(*line) for line in lines) or None
-        return await self.submit(self._of_order(events.OrderCancelled, order_id, fields, lines=units))
+        return self._of_order(events.OrderCancelled, order_id, fields, lines=units)
 
     async def change(
         self,
@@ -121,8 +124,17 @@ class ShopClient:
         **fields: Any,
     ) -> CommandReply:
         """`order.changed`."""
+        return await self.submit(self.change_command(order_id, remove, add, **fields))
+
+    def change_command(
+        self,
+        order_id: str,
+        remove: Mapping[str, int] | None = None,
+        add: Mapping[str, int] | None = None,
+        **fields: Any,
+    ) -> Command:
         removed, added = _lines(events.OrderLine, remove or {}), _lines(events.OrderLine, add or {})
-        return await self.submit(self._of_order(events.OrderChanged, order_id, fields, remove=removed, add=added))
+        return self._of_order(events.OrderChanged, order_id, fields, remove=removed, add=added)
 
     async def hold_back(self, order_id: str, sku: str | None = None, held: bool = True, **fields: Any) -> CommandReply:
         """`hold_back` by an operator."""

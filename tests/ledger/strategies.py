@@ -78,7 +78,7 @@ _AGES_S = (0, 0, 0, 0, 0, 0, 3, 10, 40, 60, 61, 600, 1200, 3_600, 50_000, 86_399
 # Ids of announcements.
 ANNOUNCED = ("po0", "po1", "po2")
 # When announced units are due, ms after the event.
-_ETAS_MS = (-1_000, 0, 1_000, 5_000, 60_000, 3_600_000)
+_ETAS_MS = (-1_000, 0, 1_000, 5_000, 60_000, 3_600_000, 200_000_000)
 # ms that pass before a batch; some are just as long as a hold, a dwell or the wait of a parked event.
 _PASSING_MS = (0, 1, 1_000, 1_000, 4_000, 5_000, 15_000, 60_000, 3_600_000)
 POLICY_FIELDS: dict[str, Sequence[Any]] = {
@@ -97,6 +97,7 @@ POLICY_FIELDS: dict[str, Sequence[Any]] = {
     "purposes": (("vip",), ("sale", "vip"), ("sale",), ()),
     "pool_only": (False, True),
     "reroute": (True, True, False),
+    "slip_days_max": (0, 0, 1),
 }
 # A few whole policies to vary: single fields seldom switch a channel's mode.
 POLICIES: tuple[dict[str, Any], ...] = (

@@ -70,6 +70,7 @@ ALERTS = {
     "approval_waiting",
     "approval_expired",
     "rerouted",
+    "choice_due",
 }
 
 # Walks of one SKU's stock around its thresholds: a second or two.
@@ -165,6 +166,8 @@ def _compare_records(lua: RedisDriver, model: ModelDriver) -> None:
         assert lua.stock(sku) == model.stock(sku), sku
         for channel in model.state.channels if sku in model.state.skus else ():
             assert lua.offer(sku, channel) == model.offer(sku, channel), (sku, channel)
+            assert lua.available_from(sku, channel) == model.available_from(sku, channel), (sku, channel)
+    assert lua.repromised == model.repromised
 
 
 async def _compare_reads(shop: RedisShopClient, model: ModelDriver) -> None:
@@ -175,6 +178,8 @@ async def _compare_reads(shop: RedisShopClient, model: ModelDriver) -> None:
         record, offers = read
         enforced = {each.channel: OfferState(each.mode, each.quantity, each.preorder_remaining) for each in offers}
         assert enforced == {channel: model.offer(sku, channel) for channel in model.state.channels}, sku
+        dates = {each.channel: each.available_from for each in offers}
+        assert dates == {channel: model.available_from(sku, channel) for channel in model.state.channels}, sku
         times = {pool: (-1 if each.ended else each.begins, each.ends) for pool, each in known.pool_times.items()}
         assert record.pool_times == times, sku
         left_at = {channel: side.left_at for channel, side in known.sides.items() if side.below}

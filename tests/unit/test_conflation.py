@@ -111,6 +111,18 @@ def test_after_a_restart_only_differences_to_published_rows_are_published() -> N
     assert harness.due() == [("jd", "in_stock", 8, 7)]
 
 
+def test_a_date_alone_is_a_change_and_the_published_one_is_remembered() -> None:
+    dates = ["2099-01-01T00:00:00.000Z", "2099-01-02T00:00:00.000Z"]
+    offer = {"mode": "preorder", "quantity": 0, "preorder_remaining": 5}
+    published = {"channel": "jd", "sku": "A", **offer, "available_from": dates[0], "version": 5, "as_of": "x"}
+    harness = ConflationHarness(jd__A=published)
+    for version, date in ((6, dates[0]), (7, dates[1])):
+        row = {"sku": "A", "version": version, "as_of": "x", "channels": {"jd": {**offer, "available_from": date}}}
+        harness.conflation.fold(decode_stock_row(orjson.dumps(row)))
+    (update,) = harness.conflation.take_due(9)
+    assert orjson.loads(update.value) == published | {"available_from": dates[1], "version": 7}
+
+
 def test_the_interval_of_a_channel_counts(harness: ConflationHarness) -> None:
     harness.row(2, interval=5_000, jd=("in_stock", 8))
     assert harness.due(after=4.0) == []

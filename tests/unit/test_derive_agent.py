@@ -114,6 +114,16 @@ async def test_each_row_carries_its_batch_and_the_whole_record() -> None:
     assert adjustment["batch"] == 1 and msgspec.convert(adjustment["record"], MovementRecord) == applied
 
 
+async def test_the_row_of_a_repromised_order_says_so_whatever_else_the_chunk_changes_of_it() -> None:
+    repromised = OrderRow("o1", order("o1").record, True, repromised=True)
+    publisher = await derived(batch(1, orders=(repromised, order("o2"))), batch(2, orders=(order("o1", "paid"),)))
+    rows = rows_of(publisher, "reservations")
+    assert (rows[b"o1"]["event"], rows[b"o1"]["state"]) == ("order.repromised", "paid")
+    assert "event" not in rows[b"o2"] and "choice_due" not in rows[b"o2"]
+    publisher = await derived(batch(1, orders=(order("o1"),)))
+    assert "event" not in rows_of(publisher, "reservations")[b"o1"]
+
+
 async def test_within_a_chunk_a_key_is_written_once_with_its_newest_state() -> None:
     publisher = await derived(*(batch(number, skus=(sku("A", number, number),)) for number in range(1, 6)))
     assert [row["version"] for row in publisher.values("t-stock")] == [5]

@@ -182,6 +182,30 @@ def one_sequence_with_two_contents(shop: SimulatedShop) -> History:
     return with_other_line(shop, warehouses={"BJ1": 2})
 
 
+def with_promises(shop: SimulatedShop, field: str, *values: Any) -> History:
+    """The history in which the lines of `bought` have these values of a field, by sequence."""
+
+    def promised(record: Any) -> tuple[Any]:
+        order = getattr(record, "order", None)
+        if order is None or order.order_id != "bought":
+            return (record,)
+        fields = {"first_promised_at": "2026-12-01T00:00:00.000Z", field: values[min(order.sequence, len(values)) - 1]}
+        lines = tuple(structs.replace(line, **fields) for line in order.lines)
+        return (with_part(record, "order", lines=lines),)
+
+    return changed(shop, promised)
+
+
+@breaks("answer_contradicted")
+def a_first_promise_that_is_another_one_later(shop: SimulatedShop) -> History:
+    return with_promises(shop, "first_promised_at", "2026-12-01T00:00:00.000Z", "2026-12-02T00:00:00.000Z")
+
+
+@breaks("answer_contradicted")
+def a_slip_that_is_forgotten(shop: SimulatedShop) -> History:
+    return with_promises(shop, "slips", 1, 0)
+
+
 @breaks("answer_contradicted")
 def an_answer_that_is_older_than_what_was_told_before(shop: SimulatedShop) -> None:
     response = shop.place("bought", units=2)

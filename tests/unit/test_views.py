@@ -64,6 +64,23 @@ def test_a_line_shows_what_was_cancelled_of_it() -> None:
     assert to_builtins(order_view("o", part, replayed=False))["lines"][0]["cancelled"] == 1
 
 
+def test_a_line_that_waits_shows_what_it_was_promised() -> None:
+    line = LineRecord("A", 1, "preordered", preordered=1, promised_at=AT + 5, first_promised_at=AT, slips=1)
+    record = structs.replace(HELD, lines=(line,), choice_due=True)
+    view = to_builtins(order_view("o", record, replayed=False))
+    shown = {name: view["lines"][0][name] for name in ("promised_at", "first_promised_at", "slips")}
+    assert shown == {
+        "promised_at": "2026-11-11T00:00:00.005Z",
+        "first_promised_at": "2026-11-11T00:00:00.000Z",
+        "slips": 1,
+    }
+    assert view["choice_due"] is True
+    filled = structs.replace(record, lines=(structs.replace(line, preordered=0, reserved=1, promised_at=None),))
+    view = to_builtins(order_view("o", filled, replayed=False))
+    assert "promised_at" not in view["lines"][0] and view["lines"][0]["slips"] == 1
+    assert "choice_due" not in view, "nothing waits any more"
+
+
 def test_a_row_that_is_no_answer_has_no_field_replayed() -> None:
     assert not hasattr(published_order("o", HELD, 1), "replayed")
 
@@ -167,3 +184,5 @@ def test_a_channel_update_has_the_fields_of_the_contract() -> None:
         "version": 3,
         "as_of": "2026-11-11T00:00:00.000Z",
     }
+    dated = to_builtins(channel_update("85123A", 3, AT, Offer("tmall", "preorder", 0, 20, available_from=AT)))
+    assert dated["available_from"] == "2026-11-11T00:00:00.000Z"

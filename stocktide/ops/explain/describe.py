@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 
+from stocktide.streams.contract.times import rfc3339
 from stocktide.tables.history.sku_history import REPAIR, Inconsistency, ModeChange, SkuChange, Takeovers
 from stocktide.tables.ledger.outcomes import Outcome
 from stocktide.tables.ledger.records import Offer
@@ -76,7 +77,8 @@ def describe_offer(offer: Offer) -> str:
     if offer.mode == "in_stock":
         return f"{mode}, {offer.quantity} to sell"
     if offer.mode == "preorder":
-        return f"{mode}, {offer.preorder_remaining} left"
+        date = "" if offer.available_from is None else f", available from {rfc3339(offer.available_from)}"
+        return f"{mode}, {offer.preorder_remaining} left{date}"
     return mode
 
 
@@ -336,5 +338,6 @@ _DESCRIBERS: Mapping[str, Callable[[SkuChange], str]] = {
     "dwell": lambda _: "a channel's waiting time is over",
     "fill": _filled,
     "reroute": _rerouted,
+    "promise": lambda _: "promised dates of waiting orders were set anew",
     REPAIR: _repaired,
 }

@@ -50,6 +50,7 @@ if not is_due then
   return {0, payload.of(0, results), 0}
 end
 
+if batch.has_promises then require('promises').run() end
 write.pack()
 local packed = payload.of(number, results)
 if #packed > limits.payload_bytes_max then

@@ -5,7 +5,7 @@
 --          of holds and queues, and `approvals`, are those that are searched for the order
 -- ARGV[2]  '1': also search the indexes that the order's own record names: of its SKUs, and of requests
 -- returns  {batch, token, the server's time in ms, {type, value or '', ms to live or -1, …}, …}; then for a
---          sku: its scores in `skus`, `dwells`, `fills` and `pools`, each or false
+--          sku: its scores in `skus`, `dwells`, `fills`, `pools` and `promises`, each or false
 --          movement: its scores in `expected`, `etas` and `overdue`, each or false
 --          order: its score in `deadlines` or false, its score in `waiting` or false, then an index, its score
 --          there or false, …
@@ -50,7 +50,7 @@ end
 local function read(kind, name, indexes)
   local found = stored(prefix .. (kind == 'registry' and kind or kind .. ':' .. name))
   if kind == 'sku' then
-    for i, index in ipairs({'skus', 'dwells', 'fills', 'pools'}) do
+    for i, index in ipairs({'skus', 'dwells', 'fills', 'pools', 'promises'}) do
       found[3 + i] = redis.call('ZSCORE', prefix .. index, name)
     end
   elseif kind == 'movement' then

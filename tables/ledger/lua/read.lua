@@ -23,6 +23,7 @@
 --          orders, short, at_risk, queue: see includes/order_pages.lua
 -- error    UNBLESSED: no takeover blessed this server
 
+local announced = require('announced')
 local msgpack = require('msgpack')
 local offer = require('offer')
 local registry = require('registry')
@@ -30,14 +31,22 @@ local server = require('server')
 local skus = require('skus')
 local pack = cmsgpack.pack
 
+-- tables/ledger/records.py, Offer
+local function offer_to(sku, channel, policy)
+  local mode, quantity, remaining = offer.of(sku, channel, policy)
+  local date = mode == 'preorder' and sku.announced and announced.next_date(sku, policy)
+  if date then return {channel, mode, quantity, remaining, policy.publish_interval_ms or 0, date} end
+  return {channel, mode, quantity, remaining}
+end
+
 local function read_sku(sku_name)
   local sku = skus.get(sku_name)
   if not sku then return false end
   local offers = {}
   for i, channel in ipairs(registry.names) do
     local policy = registry.policy_of(sku, channel)
-    local mode, quantity, remaining = offer.of(sku, channel, policy)
-    offers[i] = {channel, mode, quantity, remaining, policy.publish_interval_ms}
+    offers[i] = offer_to(sku, channel, policy)
+    if not offers[i][6] then offers[i][5] = policy.publish_interval_ms end
   end
   return MSGPACK.ARRAY_2 .. redis.call('GET', KEYS[1] .. 'sku:' .. sku_name) .. pack(offers)
 end
@@ -48,7 +57,7 @@ local function offers_on(channel, names)
     local sku = skus.get(sku_name)
     if sku then
       local numbers, policy = sku.numbers, registry.policy_of(sku, channel)
-      rows[#rows + 1] = {sku_name, numbers[SKU.version], numbers[SKU.at], {channel, offer.of(sku, channel, policy)}}
+      rows[#rows + 1] = {sku_name, numbers[SKU.version], numbers[SKU.at], offer_to(sku, channel, policy)}
     end
   end
   return pack(rows)

@@ -46,6 +46,8 @@ local function settle_line(sku, movement, line)
   if (due > 0) ~= (was > 0) then opened[sku.name] = (opened[sku.name] or 0) + (due > 0 and 1 or -1) end
   line.incoming = due > 0 and due or nil
   skus.change_named(sku, 'incoming#' .. movement.id, due - was)
+  line.eta_pending = nil
+  require('promises').announce(sku, movements.key_of(movement.warehouse, movement.id), movement.record.eta, due)
   touch(movement, line)
   return due - was
 end

@@ -47,7 +47,10 @@ local function replace_lines(movement, command)
     end
   end
   local eta = command.eta or record.eta or command.at
-  if eta ~= record.eta then record.overdue = nil end
+  if eta ~= record.eta then
+    record.overdue = nil
+    for _, line in ipairs(lines) do line.eta_pending = line.incoming and true or nil end
+  end
   record.lines, record.eta, record.at, record.fingerprint = lines, eta, command.at, command.fingerprint
   movement.by_sku = nil
   touch(movement)
@@ -75,7 +78,9 @@ end
 local function apply(command, movement, result)
   local record, open, names, cause = movement.record, {}, {}, {'expect', command.id, command.warehouse}
   for _, line in ipairs(record.lines) do
-    if due_of(line) ~= (line.incoming or 0) then open[#open + 1], names[#names + 1] = line, line.sku end
+    if line.eta_pending or due_of(line) ~= (line.incoming or 0) then
+      open[#open + 1], names[#names + 1] = line, line.sku
+    end
   end
   names = announcements.of_step(names)
   prefetch.skus_named(names)

@@ -33,7 +33,7 @@ local function units_for(sku, policy, is_short)
 end
 
 -- The channels whose orders wait for units of the SKU.
-local function waiting_channels(sku)
+function fill.waiting_channels(sku)
   local channels, seen = {}, {}
   for counter in pairs(sku.counters or {}) do
     local channel = string.match(counter, '^short@(.*)$') or string.match(counter, '^preordered@(.*)$')
@@ -100,7 +100,7 @@ function fill.hold(sku, order, line, draws)
   end
   line.state = orders.open_state(order, line)
   if not line.short and not line.preordered then complete_first.forget(order, line) end
-  queue.note(order, line)
+  queue.changed(order, line)
 end
 
 -- Draw units for a line.
@@ -130,7 +130,7 @@ end
 
 -- Whether a line could take a unit.
 function fill.is_due(sku)
-  return sku.queued and (sku.filling ~= nil or next_channel(sku, waiting_channels(sku)) ~= nil)
+  return sku.queued and (sku.filling ~= nil or next_channel(sku, fill.waiting_channels(sku)) ~= nil)
 end
 
 -- The order that gets units: the first one of `channel`, which may take `units`, or one that can be filled whole.
@@ -153,7 +153,7 @@ end
 function fill.run(sku)
   local was = sku.filling
   sku_record.set_filling(sku, 0)
-  local channels, has_begun, left = waiting_channels(sku), false, 0
+  local channels, has_begun, left = fill.waiting_channels(sku), false, 0
   local cost = 1 + math.floor(#channels * (sku.places.count + PAIRS_PER_CHANNEL) / PAIRS_PER_ORDER)
   local channel, units = next_channel(sku, channels)
   local must_wait = sku_record.is_rerouting(sku)

@@ -10,7 +10,7 @@ local function mark(order, line, held)
   local held_back = order.record.held_back or {}
   held_back[line.sku] = held or nil
   order.record.held_back = next(held_back) ~= nil and held_back or nil
-  queue.note(order, line)
+  queue.changed(order, line)
 end
 
 -- The lines that are to be held back, or released.

@@ -168,8 +168,22 @@ local function packed(sku)
   return pack(list), intervals and pack(intervals) or MSGPACK.ZERO
 end
 
+-- After `packed`: [channel index, when the next preordered unit is promised (ms), …] of the channels on preorder.
+local function packed_dates(sku)
+  local groups, of_policy, dates = registry.groups(), {}, {}
+  local is_grouped = not sku.modes and not sku.policies
+  for i, channel in ipairs(registry.names) do
+    if list[is_grouped and groups.of[i] or i] % 4 == MODES.preorder then
+      local policy = registry.policy_of(sku, channel)
+      if of_policy[policy] == nil then of_policy[policy] = require('announced').next_date(sku, policy) or false end
+      if of_policy[policy] then dates[#dates + 1], dates[#dates + 2] = i - 1, of_policy[policy] end
+    end
+  end
+  return pack(dates)
+end
+
 return {
   available_of = available_of, best_of = best_of, offered_of = offered_of, first_offered = first_offered,
   falls_below = falls_below, comes_back = comes_back, preorder_remaining_of = preorder_remaining_of,
-  shelf_of = shelf_of, of = of, packed = packed, preorder_sums = preorder_sums,
+  shelf_of = shelf_of, of = of, packed = packed, packed_dates = packed_dates, preorder_sums = preorder_sums,
 }

@@ -13,6 +13,9 @@ local spent, spent_bytes = 0, 0
 
 function order_budget.has_room() return spent < batch.limits.fill_orders_max and spent_bytes < BYTES_MAX end
 
+-- The orders that were looked at, and what finding them cost as much as.
+function order_budget.spent() return spent end
+
 -- `cost` in orders; `bytes` of records.
 function order_budget.spend(cost, bytes)
   spent, spent_bytes = spent + cost, spent_bytes + bytes

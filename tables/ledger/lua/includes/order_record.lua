@@ -3,7 +3,8 @@
 --   expires_in, ended_in   ms after placed_at, plus 1; 0: none
 --   events   0: none; 1: the placing with its default id; else as in format 1, '' for the order's own fingerprint
 --   lines    [sku, quantity, state, reserved, preordered, shipped, returned, cancelled, reason, {warehouse: units},
---            short, {<purpose>@<warehouse>: units from pools}]; of the last three, empty ones at the end are left out
+--            short, {<purpose>@<warehouse>: units from pools}, [promised_at, first_promised_at, slips]]; of the last
+--            four, empty ones at the end are left out
 --   rest     0, or a map of the rare fields
 -- States and outcomes are codes (tables/ledger/codes.py). Format 1 is a map of tables/ledger/records.py, OrderRecord.
 -- Both are read; format 2 is written. In memory an order's record has named fields.
@@ -19,7 +20,7 @@ local PLACED_ID = 'placed' -- tables/ledger/commands.py, PLACED_ID_DEFAULT
 local STATE, OUTCOME = codes.state, codes.outcome
 local RARE = {
   'region', 'purpose', 'event_digests', 'extensions', 'parked', 'wait_at', 'queued', 'no_preorder', 'approval',
-  'held_back', 'passed_over',
+  'held_back', 'passed_over', 'choice_due',
 }
 
 local function pack_events(record)
@@ -41,10 +42,15 @@ end
 
 local function pack_line(line)
   local state, reason, places, header = line.state, line.reason or '', '', MSGPACK.ARRAY_9
-  if line.pools or line.short then
+  if line.pools or line.short or line.first_promised_at then
     places = (line.warehouses and pack_warehouses(line.warehouses) or MSGPACK.MAP_0) .. values[line.short or 0]
     header = MSGPACK.ARRAY_11
-    if line.pools then places, header = places .. pack(line.pools), MSGPACK.ARRAY_12 end
+    if line.first_promised_at then
+      local promise = pack({line.promised_at or 0, line.first_promised_at, line.slips or 0})
+      places, header = places .. (line.pools and pack(line.pools) or MSGPACK.MAP_0) .. promise, MSGPACK.ARRAY_13
+    elseif line.pools then
+      places, header = places .. pack(line.pools), MSGPACK.ARRAY_12
+    end
   elseif line.warehouses then
     places, header = pack_warehouses(line.warehouses), MSGPACK.ARRAY_10
   end
@@ -63,7 +69,7 @@ end
 local function pack_rest(record)
   if not (record.region or record.purpose or record.event_digests or record.extensions or record.parked
     or record.wait_at or record.queued or record.no_preorder or record.priority or record.approval
-    or record.held_back) then
+    or record.held_back or record.choice_due) then
     return MSGPACK.ZERO
   end
   local rest
@@ -112,13 +118,18 @@ local words -- of codes; records are rarely read in a batch of new orders
 local function not_zero(value) return value ~= 0 and value or nil end
 
 local function unpack_line(each)
-  return {
+  local pools, promise = each[12], each[13]
+  local line = {
     sku = each[1], quantity = each[2], state = words.state[each[3]] or each[3], reserved = not_zero(each[4]),
     preordered = not_zero(each[5]), shipped = not_zero(each[6]), returned = not_zero(each[7]),
     cancelled = not_zero(each[8]), reason = words.outcome[each[9]] or each[9] ~= '' and each[9] or nil,
     warehouses = each[10] and (not each[11] or next(each[10]) ~= nil) and each[10] or nil, short = not_zero(each[11]),
-    pools = each[12],
+    pools = pools and next(pools) ~= nil and pools or nil,
   }
+  if promise then
+    line.promised_at, line.first_promised_at, line.slips = not_zero(promise[1]), promise[2], not_zero(promise[3])
+  end
+  return line
 end
 
 local function unpack_events(events, fingerprint)

@@ -7,6 +7,8 @@ local order_record = require('order_record')
 local known, included, changed, restated = {}, {}, {}, {}
 -- The places of VIP orders in `held:<sku>` lie below those of others. A double holds all of them exactly.
 local VIP_OFFSET = 2 ^ 51
+-- `was_held` of an order that this batch places.
+local none_held = {}
 local PLACED_FOR_MAX_MS = 604800000 -- 7 days: the limit of a hold with its extensions
 
 local function open(id, packed)
@@ -154,5 +156,5 @@ return {
   finish = finish, PLACED_FOR_MAX_MS = PLACED_FOR_MAX_MS, event_of = event_of, record_event = record_event,
   mark_changed = mark_changed, is_placed = is_placed, add_to = add_to, put_units = put_units,
   advance_sequence = advance_sequence, held_at = held_at, open_units = open_units, open_state = open_state,
-  line_of = line_of, is_requested = is_requested, hold_place = hold_place,
+  line_of = line_of, is_requested = is_requested, hold_place = hold_place, none_held = none_held,
 }

@@ -72,8 +72,8 @@ local function order_rows()
     local row = order.packed
     if order.dropped then row = order_record.pack({state = 'parked'}) end -- its parked events have ended
     local is_new = order.changed or order.restated
-    rows[#rows + 1] = MSGPACK.ARRAY_3 .. string_headers[#order.id] .. order.id .. row
-      .. (is_new and MSGPACK.TRUE or MSGPACK.FALSE)
+    rows[#rows + 1] = (order.repromised and MSGPACK.ARRAY_4 or MSGPACK.ARRAY_3) .. string_headers[#order.id] .. order.id
+      .. row .. (is_new and MSGPACK.TRUE or MSGPACK.FALSE) .. (order.repromised and MSGPACK.TRUE or '')
   end
   for i = 1, #orders.included do add(orders.included[i]) end
   for i = 1, #orders.changed do add(orders.changed[i]) end
@@ -159,9 +159,11 @@ local function patch_of(sku, touched, used)
     if value == 0 then rest[kind] = nil end
   end
   local marks = sku.new_marks or {counted = {}, floors = {}}
-  return MSGPACK.ARRAY_11 .. pack(sku.name) .. pack(sku.numbers[SKU.version]) .. pack(sku.numbers[SKU.at])
+  local promises = MSGPACK.NIL
+  if sku.promises_changed then promises = MSGPACK.ARRAY_2 .. pack(sku.announced or {}) .. pack(sku.promise_pass) end
+  return MSGPACK.ARRAY_12 .. pack(sku.name) .. pack(sku.numbers[SKU.version]) .. pack(sku.numbers[SKU.at])
     .. pack(counters) .. pack(sku.added or {}) .. pack(sides_of(sku, used)) .. pack(marks.counted) .. pack(marks.floors)
-    .. pack(sku.carried or {}) .. pack(rest) .. pack(sku.new_pool_times or {})
+    .. pack(sku.carried or {}) .. pack(rest) .. pack(sku.new_pool_times or {}) .. promises
 end
 
 -- [channel, its group, …] and the publish_interval_ms of each group.
@@ -181,7 +183,8 @@ local function sku_rows()
     local sku = skus.changed[i]
     if sku.packed and (sku.must_be_whole or bytes + #sku.packed <= batch.limits.whole_rows_bytes_max) then
       local offers, intervals = offer.packed(sku)
-      local row = MSGPACK.ARRAY_4 .. string_headers[#sku.name] .. sku.name .. sku.packed .. offers .. intervals
+      local row = string_headers[#sku.name] .. sku.name .. sku.packed .. offers .. intervals
+      row = sku.announced and MSGPACK.ARRAY_5 .. row .. offer.packed_dates(sku) or MSGPACK.ARRAY_4 .. row
       rows[i] = row
       bytes = bytes + #row
       write.note_whole(sku)

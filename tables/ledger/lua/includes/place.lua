@@ -92,7 +92,7 @@ local function queue_units(order, line, sku, field, units)
   order.record.queued = order.record.queued or queue.next_number()
   skus.change(sku, field, order.record.channel, units)
   add_to(line, field, units)
-  queue.note(order, line)
+  queue.changed(order, line)
 end
 
 -- The units of a sold line that the shelf lacks: preordered where the policy allows it, else short.
@@ -131,7 +131,8 @@ end
 local function new_order(command)
   -- With room for the fields that the batch adds, here and below.
   local order = {
-    id = command.order_id, changed = true, was_held = NONE, included = nil, packed = nil, in_payload = nil, row = nil,
+    id = command.order_id, changed = true, was_held = orders.none_held, included = nil, packed = nil, in_payload = nil,
+    row = nil,
   }
   order.record = {
     state = 'rejected', channel = command.channel, sequence = 1, placed_at = batch.now,

@@ -1,5 +1,6 @@
 -- Policies and known channels; a sweep applies each change to the SKUs it affects (docs/rules.md, 1 to 5).
 
+local announced = require('announced')
 local batch = require('batch')
 local modes = require('modes')
 local offer = require('offer')
@@ -35,8 +36,21 @@ local function offer_moved(sku)
   return false
 end
 
+-- Whether a channel with a new policy sells from other warehouses than before, from which units are announced.
+local function dates_moved(sku)
+  for channel, before in pairs(sku.announced and registry.before or {}) do
+    local policy = registry.policy_of(sku, channel)
+    if not announced.allows_same(policy, registry.merged(before, sku.policies and sku.policies[channel])) then
+      return true
+    end
+  end
+  return false
+end
+
 local function reevaluate(sku)
-  if offer_moved(sku) then modes.touch(sku, {'sweep', '', ''}, registry.waived) end
+  local moves_dates = dates_moved(sku)
+  if moves_dates then require('promises').mark(sku) end
+  if moves_dates or offer_moved(sku) then modes.touch(sku, {'sweep', '', ''}, registry.waived) end
 end
 
 -- Re-evaluate up to `skus_max` SKUs of a pending sweep; only SKUs whose offer moved change. -> true if one was pending
@@ -106,6 +120,7 @@ local function change_sku_policy(command, policy)
   if sku.numbers[SKU.version] == version then
     modes.touch(sku, {'set_policy', '', command.channel}, is_new and {} or {[command.channel] = true})
   end
+  if sku.announced then require('promises').mark(sku) end
 end
 
 local function change_channel_policy(command, policy)

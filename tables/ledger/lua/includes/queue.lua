@@ -4,6 +4,7 @@
 -- (hold_back.lua). The numbers of an order's place come from its batch.
 
 local batch = require('batch')
+local skus = require('skus')
 
 -- The places of short lines and of VIP lie below those of others. All are whole numbers that a double holds exactly.
 local SHORT_OFFSET, VIP_OFFSET = 2 ^ 52, 2 ^ 51
@@ -30,13 +31,25 @@ local function place_of(record, line)
   return record.priority == 'vip' and place - VIP_OFFSET or place
 end
 
+-- Whether a number comes from this batch: it is greater than those of all earlier ones.
+function queue.is_of_batch(number) return number >= batch.number * NUMBERS_PER_BATCH end
+
 local function name_of(sku_name, channel) return sku_name .. '\n' .. channel end
 
--- Must be called after a change of the units that a line waits for.
+-- Note the entry of an order in the index.
 function queue.note(order, line)
   local name = name_of(line.sku, order.record.channel)
   noted[name] = noted[name] or {}
   noted[name][order.id] = place_of(order.record, line)
+end
+
+-- Must be called after a change of the units that a line waits for.
+function queue.changed(order, line)
+  queue.note(order, line)
+  local sku = skus.known[line.sku]
+  if sku and (sku.announced or sku.promise_pass or sku.promises_changed) then
+    require('promises').note(sku, order, line)
+  end
 end
 
 -- Pass an order over in this batch: it cannot be filled.
@@ -74,6 +87,31 @@ function queue.first(sku_name, channel, count)
   return found
 end
 
+-- The first `count` orders after the entry `after`, of one channel. -> {{place, order_id}, …}
+function queue.after(sku_name, channel, after, count)
+  local name, found, at = name_of(sku_name, channel), {}, 0
+  local changed, step, stored = noted[name] or {}, count, nil
+  for id, place in pairs(changed) do
+    step = step + 1
+    if place and is_before(after, {place, id}) then found[#found + 1] = {place, id} end
+  end
+  local from, stored_count = string.format('%.0f', after[1]), 0
+  repeat -- entries of one place may lie before it
+    stored = redis.call('ZRANGEBYSCORE', KEYS[1] .. 'queue:' .. name, from, '+inf', 'WITHSCORES', 'LIMIT', at, step)
+    for i = 1, #stored, 2 do
+      local entry = {tonumber(stored[i + 1]), stored[i]}
+      if is_before(after, entry) then
+        stored_count = stored_count + 1
+        if changed[entry[2]] == nil then found[#found + 1] = entry end
+      end
+    end
+    at = at + step
+  until stored_count >= step or #stored < 2 * step
+  table.sort(found, is_before)
+  for i = #found, count + 1, -1 do found[i] = nil end
+  return found
+end
+
 -- The first `count` orders that wait for units of a SKU, of all channels. -> their ids
 function queue.first_of_all(sku, count)
   local entries, ids = {}, {}
@@ -86,7 +124,7 @@ function queue.first_of_all(sku, count)
   return ids
 end
 
-queue.is_before = is_before
+queue.is_before, queue.place_of = is_before, place_of
 
 batch.writers[#batch.writers + 1] = function()
   local indexes = require('indexes')

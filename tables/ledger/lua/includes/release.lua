@@ -12,7 +12,7 @@ local function release_waiting(order, line, sku, field, units)
   if take == 0 then return units end
   skus.change(sku, field, order.record.channel, -take)
   orders.add_to(line, field, -take)
-  queue.note(order, line)
+  queue.changed(order, line)
   return units - take
 end
 

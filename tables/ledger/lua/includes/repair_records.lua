@@ -31,6 +31,7 @@ local function end_sku_repair(sku, command)
   modes.finish(sku, {'repair', command.id, command.actor})
   sku.waits, sku.pools_changed = true, true -- rewrite the entries in the indexes of dwells and pools
   modes.note_dwells(sku)
+  require('promises').index(sku)
   return sku
 end
 
@@ -75,7 +76,7 @@ function put.order(command)
   require('approvals').note(order)
   for _, line in ipairs(order.record.lines) do
     order.was_held[line.sku] = not line.reserved
-    queue.note(order, line)
+    queue.changed(order, line)
   end
   for _, index in ipairs(command.unindexed or {}) do
     index_drops[#index_drops + 1] = {index, command.key}
@@ -132,6 +133,7 @@ local function remove(command)
     index_drops[#index_drops + 1] = {'skus', command.key}
     index_drops[#index_drops + 1] = {'dwells', command.key}
     index_drops[#index_drops + 1] = {'pools', command.key}
+    index_drops[#index_drops + 1] = {'promises', command.key}
   elseif command.subject == 'movement' then
     drop_announcement(command.key)
   end

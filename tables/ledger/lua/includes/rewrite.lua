@@ -3,7 +3,7 @@
 -- then those of `expiring`
 --   set      [name, …]         expiring [[name, ms since the epoch], …]         gone [name, …]
 --   patches  [[sku, [[channels, [sku, version, at, counters, warehouses, sides, counted, floors, carried, rest,
---            pool_times]], …]], …]: applied to the stored records after `set`
+--            pool_times, [announced, promise_pass] or nil]], …]], …]: applied to the stored records after `set`
 --   indexed  [[name, [score, member, …]], …]      dropped [[name, [member, …]], …]      (sorted sets)
 --   moved    [[sku, warehouse, ms, units], …], added to the stored units; at  the ledger's time, ms (move_keys.lua)
 -- Names are without the prefix.
@@ -37,10 +37,21 @@ local function apply_patch(sku, channels, patch)
     sku.pool_times[name] = (times[1] ~= 0 or times[2] ~= 0) and times or nil
   end
   if sku.pool_times and next(sku.pool_times) == nil then sku.pool_times = nil end
+  if patch[12] then
+    sku.announced, sku.promise_pass = next(patch[12][1]) ~= nil and patch[12][1] or nil, patch[12][2]
+  end
 end
 
--- Apply patches (tables/ledger/records.py, SkuPatch) to a stored SKU, and update the indexes of dwells and pools from
--- the result.
+local function index(prefix, name, sku_name, score)
+  if score then
+    redis.call('ZADD', prefix .. name, string.format('%.0f', score), sku_name)
+  else
+    redis.call('ZREM', prefix .. name, sku_name)
+  end
+end
+
+-- Apply patches (tables/ledger/records.py, SkuPatch) to a stored SKU, and update the indexes of dwells, pools and
+-- promises from the result.
 local function rewrite_patched(prefix, sku_name, patches)
   local stored = redis.call('GET', prefix .. 'sku:' .. sku_name)
   local sku = stored and sku_record.read(sku_name, stored) or sku_record.new(sku_name)
@@ -50,16 +61,9 @@ local function rewrite_patched(prefix, sku_name, patches)
     if side[3] ~= 0 and (not due or side[3] < due) then due = side[3] end
   end
   redis.call('SET', prefix .. 'sku:' .. sku_name, sku_record.pack(sku))
-  if due then
-    redis.call('ZADD', prefix .. 'dwells', string.format('%.0f', due), sku_name)
-  else
-    redis.call('ZREM', prefix .. 'dwells', sku_name)
-  end
-  if sku_record.has_pools(sku) then
-    redis.call('ZADD', prefix .. 'pools', 0, sku_name)
-  else
-    redis.call('ZREM', prefix .. 'pools', sku_name)
-  end
+  index(prefix, 'dwells', sku_name, due)
+  index(prefix, 'pools', sku_name, sku_record.has_pools(sku) and 0)
+  index(prefix, 'promises', sku_name, sku.promise_pass and (sku.promise_pass.due or 0))
 end
 
 local function run(prefix, packed, first)

@@ -3,7 +3,8 @@
 --   numbers     as a string (sku_numbers.lua)
 --   warehouses  their names, joined by '\n'
 --   named       0 or a map: `counters` without a place in `numbers`, `modes` (channel -> {state, left_at, due}),
---               `policies`, `filling`, `rerouting` (reroute.lua), `pool_times` (pools.lua)
+--               `policies`, `filling`, `rerouting` (reroute.lua), `pool_times` (pools.lua), `announced` and
+--               `promise_pass` (promises.lua)
 --   marks       '' or a packed map: `counted`, `floors`, `history`, `repaired`; read only by movements
 -- Format 1 is a map of tables/ledger/records.py, SkuRecord. Both are read; format 2 is written.
 --
@@ -192,6 +193,7 @@ local function from_names(name, record)
   }
   sku.rerouting = not_empty(record.rerouting)
   sku.filling = record.filling and record.filling ~= 0 and record.filling or nil
+  sku.announced, sku.promise_pass = not_empty(record.announced), record.promise_pass
   sku_record.add_up(sku)
   return sku
 end
@@ -228,7 +230,7 @@ function sku_record.read(name, packed)
     dirty = false, place = nil, logged_from = nil, sum_was = nil, packed = nil, marks = nil,
   }
   if sku.counters then
-    sku.filling = named.filling
+    sku.filling, sku.announced, sku.promise_pass = named.filling, named.announced, named.promise_pass
     add_named(sku)
   end
   return sku
@@ -247,7 +249,8 @@ function sku_record.pack(sku)
     if sku.counters or sku.modes or sku.policies or sku.pool_times or sku.rerouting then
       named = cmsgpack.pack({
         counters = sku.counters, modes = sku.modes, policies = sku.policies, filling = sku.filling,
-        rerouting = sku.rerouting, pool_times = sku.pool_times,
+        rerouting = sku.rerouting, pool_times = sku.pool_times, announced = sku.announced,
+        promise_pass = sku.promise_pass,
       })
     end
   end

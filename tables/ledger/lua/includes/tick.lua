@@ -1,5 +1,5 @@
--- tick {orders_max}: end what is due by the ledger's time, and go on with moves and fills. The step is atomic, so any
--- worker may run it. The detail is `patched` where `write_whole` has something to do.
+-- tick {orders_max}: end what is due by the ledger's time, and go on with moves, fills and promised dates. The step is
+-- atomic, so any worker may run it. The detail is `patched` where `write_whole` has something to do.
 
 local batch = require('batch')
 local expected_tick = require('expected_tick')
@@ -44,6 +44,7 @@ local function run(command)
     ended = ended + 1
   end
   if redis.call('EXISTS', KEYS[1] .. 'fills') == 1 and modes.go_on_with_left_over() then ended = ended + 1 end
+  if redis.call('EXISTS', KEYS[1] .. 'promises') == 1 then ended = ended + require('promises').go_on() end
   ended = ended + expected_tick.run(command.orders_max)
   local detail = redis.call('EXISTS', KEYS[1] .. 'patched') == 1 and 'patched' or nil
   return {outcome = ended == 0 and O.NOTHING_DUE or O.EXPIRED, detail = detail}
