@@ -9,6 +9,7 @@ from typing import Any
 
 from tests.harness.api_client import ApiTestClient, FeedReader, unique_name
 from tests.harness.events import AT, lines_of, order_placed
+from tests.harness.eventually import eventually
 from tests.harness.system import RunningSystem
 
 
@@ -159,3 +160,26 @@ async def test_two_subscribers_get_the_same_bytes(shop: ApiTestClient) -> None:
         ids = [await place(shop, sku, channel) for _ in range(10)]
         seen = [[await feed.next() for _ in ids] for feed in (first, second)]
     assert [(event.id, event.data) for event in seen[0]] == [(event.id, event.data) for event in seen[1]]
+
+
+async def test_subscribers_and_the_progress_of_their_reader_are_in_the_metrics(shop: ApiTestClient) -> None:
+    async def metrics() -> list[str]:
+        return (await shop.get("/metrics")).body.decode().splitlines()
+
+    async def is_watched() -> bool:
+        return any(line.startswith("stocktide_stalled{") and "-reservations-0" in line for line in await metrics())
+
+    async def are_none() -> bool:
+        return "stocktide_api_order_feed_readers 0.0" in await metrics()
+
+    sku, channel = await shop.receive_new(5), unique_name("channel")
+    await eventually(are_none)
+    async with followed(shop, channel) as feed:
+        await place(shop, sku, channel)
+        await next_orders(feed, 1)
+        lines = await metrics()
+        assert "stocktide_api_order_feed_readers 1.0" in lines
+        assert "stocktide_api_order_feed_bytes 0.0" not in lines
+        await eventually(is_watched)
+        assert (await shop.get("/readyz")).status == 200
+    await eventually(are_none)
