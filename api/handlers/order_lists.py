@@ -34,6 +34,10 @@ FIRST_KEYS = 50
 KEYS_MAX = 500
 # Of order_ids in a cursor, which is part of a query (64 KiB).
 LEFT_BYTES_MAX = 32 * 1024
+# Their number: SCAN gives a few more keys than it is asked for.
+LEFT_MAX = 2 * KEYS_MAX
+# Redis refuses a greater cursor of SCAN.
+CURSOR_MAX = 2**64 - 1
 
 
 class KeyCursor(Struct, frozen=True, array_like=True, tag="keys"):
@@ -41,7 +45,11 @@ class KeyCursor(Struct, frozen=True, array_like=True, tag="keys"):
 
     run_id: str = ""
     cursor: Annotated[str, Meta(pattern=r"^[0-9]{0,20}$")] = "0"
-    left: tuple[str, ...] = ()
+    left: Annotated[tuple[str, ...], Meta(max_length=LEFT_MAX)] = ()
+
+    def __post_init__(self) -> None:
+        if self.cursor and int(self.cursor) > CURSOR_MAX:
+            raise ValueError("no cursor of SCAN")
 
     @property
     def is_end(self) -> bool:

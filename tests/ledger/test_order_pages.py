@@ -208,7 +208,9 @@ async def test_the_queue_of_a_sku_is_in_the_order_in_which_it_is_filled(
     assert (await get(redis_shop, "sku=unheard-of", "preorders"))[0] == 404
 
 
-NO_CURSORS = ("x", "%%%", encode_cursor(SkuCursor("A", "1")), encode_cursor(KeyCursor("r", "1")) + "AAAA")
+# A cursor of SCAN of twenty nines.
+BEYOND_64_BITS = "lKRrZXlzoXK0OTk5OTk5OTk5OTk5OTk5OTk5OTmQ"
+NO_CURSORS = ("x", encode_cursor(SkuCursor("A", "1")), encode_cursor(KeyCursor("r", "1")) + "AAAA")
 
 
 @pytest.mark.parametrize(
@@ -222,10 +224,12 @@ NO_CURSORS = ("x", "%%%", encode_cursor(SkuCursor("A", "1")), encode_cursor(KeyC
         ("sku=", "sku"),
         ("limit=0", "limit"),
         ("limit=501", "limit"),
-        *((f"cursor={cursor}", "cursor") for cursor in NO_CURSORS if "%" not in cursor),
+        *((f"cursor={cursor}", "cursor") for cursor in NO_CURSORS),
         (f"at_risk=true&cursor={encode_cursor(KeyCursor())}", "cursor"),
         (f"short=true&cursor={encode_cursor(msgspec.structs.replace(SkuCursor('A'), score='x'))}", "cursor"),
         (f"cursor={encode_cursor(msgspec.structs.replace(KeyCursor(), cursor='-1'))}", "cursor"),
+        (f"cursor={encode_cursor(KeyCursor('r', '1', ('o',) * 1_001))}", "cursor"),
+        (f"cursor={BEYOND_64_BITS}", "cursor"),
     ],
 )
 async def test_a_query_that_is_none_is_refused_with_its_path(

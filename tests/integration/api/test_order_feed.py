@@ -7,8 +7,11 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
-from tests.harness.api_client import ApiTestClient, FeedReader, unique_name
+import aiohttp
+
+from tests.harness.api_client import WAIT_SECONDS_MAX, ApiTestClient, FeedReader, unique_name
 from tests.harness.events import AT, lines_of, order_placed
+from tests.harness.eventually import eventually
 from tests.harness.system import RunningSystem
 
 
@@ -159,3 +162,96 @@ async def test_two_subscribers_get_the_same_bytes(shop: ApiTestClient) -> None:
         ids = [await place(shop, sku, channel) for _ in range(10)]
         seen = [[await feed.next() for _ in ids] for feed in (first, second)]
     assert [(event.id, event.data) for event in seen[0]] == [(event.id, event.data) for event in seen[1]]
+
+
+async def test_subscribers_and_the_progress_of_their_reader_are_in_the_metrics(shop: ApiTestClient) -> None:
+    async def metrics() -> list[str]:
+        return (await shop.get("/metrics")).body.decode().splitlines()
+
+    async def is_watched() -> bool:
+        return any(line.startswith("stocktide_stalled{") and "-reservations-0" in line for line in await metrics())
+
+    async def are_none() -> bool:
+        return "stocktide_api_order_feed_readers 0.0" in await metrics()
+
+    sku, channel = await shop.receive_new(5), unique_name("channel")
+    await eventually(are_none)
+    async with followed(shop, channel) as feed:
+        await place(shop, sku, channel)
+        await next_orders(feed, 1)
+        lines = await metrics()
+        assert "stocktide_api_order_feed_readers 1.0" in lines
+        assert "stocktide_api_order_feed_bytes 0.0" not in lines
+        await eventually(is_watched)
+        assert (await shop.get("/readyz")).status == 200
+    await eventually(are_none)
+
+
+class Follower:
+    """Follows a channel's orders through every interruption; `newest`: the sequence of the last event of each order."""
+
+    def __init__(self, shop: ApiTestClient, channel: str) -> None:
+        self.newest: dict[str, int] = {}
+        self.connections = 0
+        self.resets = 0
+        self._shop = shop
+        self._channel = channel
+        self.last_id: str | None = None
+
+    async def run(self) -> None:
+        while True:
+            try:
+                async with self._shop.feed(self._channel, self.last_id, "orders/feed") as feed:
+                    self.connections += 1
+                    await self._read(feed)
+            except (EOFError, OSError, TimeoutError, AssertionError, aiohttp.ClientError):
+                await asyncio.sleep(0.1)
+
+    async def _read(self, feed: FeedReader) -> None:
+        while True:
+            event = await feed.next()
+            if event.event == "order":
+                self.newest[event.data["order_id"]] = event.data["sequence"]
+            self.resets += event.event == "reset"
+            self.last_id = feed.last_id or self.last_id
+
+
+async def until_taken(shop: ApiTestClient, path: str, body: Any) -> None:
+    """A call that is repeated until it is answered."""
+    while True:
+        try:
+            if (await shop.post(path, body)).status < 500:
+                return
+        except (OSError, TimeoutError, aiohttp.ClientError):
+            pass
+        await asyncio.sleep(0.1)
+
+
+async def test_through_kills_a_follower_ends_with_every_order_as_the_ledger_has_it(
+    shop: ApiTestClient, running: RunningSystem
+) -> None:
+    sku, channel = await shop.receive_new(10_000), unique_name("channel")
+    ids = [unique_name("order") for _ in range(150)]
+
+    async def live(first: int) -> None:
+        for order_id in ids[first::5]:
+            body = {"order_id": order_id, "channel": channel, "lines": lines_of((sku, 1))}
+            await until_taken(shop, "/v1/orders", body)
+            await until_taken(shop, f"/v1/orders/{order_id}/{'pay' if len(order_id) % 2 else 'extend'}", {})
+            await until_taken(shop, f"/v1/orders/{order_id}/cancel", {})
+            await asyncio.sleep(0.05)
+
+    follower = Follower(shop, channel)
+    following = asyncio.create_task(follower.run())
+    await eventually(lambda: follower.last_id is not None)
+    lives = asyncio.gather(*(live(first) for first in range(5)))
+    for part in ("api", "worker", "api"):
+        await asyncio.sleep(1)
+        await running.restart_part(part)
+        shop.api = running.api
+    await lives
+    wanted = {order_id: (await shop.get(f"/v1/orders/{order_id}")).body["sequence"] for order_id in ids}
+    await eventually(lambda: follower.newest == wanted, WAIT_SECONDS_MAX)
+    assert follower.connections >= 3
+    assert follower.resets == 0
+    following.cancel()
