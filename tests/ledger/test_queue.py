@@ -265,6 +265,20 @@ async def test_a_fill_that_its_stock_left_behind_ends(valkey: RedisServer) -> No
         assert await shop.index("fills") == {}
 
 
+async def test_a_fill_that_its_orders_left_ends(valkey: RedisServer) -> None:
+    async with open_shop(valkey.url, _one_at_a_time()) as shop:
+        await _take_preorders(shop)
+        await shop.place("o1", {"A": 1})
+        await shop.place("o2", {"A": 2})
+        await shop.receive("A", 5)
+        await shop.cancel("o2")
+        while (await shop.tick()).outcome != "nothing_due":
+            pass
+        found = (await shop.ledger.read_sku("A")).value
+        assert found is not None
+        assert (await shop.index("fills"), found[0].filling, shop.stock("A").available) == ({}, 0, 4)
+
+
 @ON_SERVERS
 async def test_the_places_in_the_queue_are_those_that_python_computes(shop: RedisShopClient) -> None:
     await _take_preorders(shop)

@@ -233,7 +233,7 @@ local function follow(sku, reroutes, fills)
   local sum_was, promised_was, from = sku.sum_was, sku.promised_was, sku.logged_from
   local has_moved = reroutes and require('reroute').run(sku)
   if has_moved then close(sku, {'reroute', '', sku.name, nil}) end
-  local has_filled = sku.queued and (fills or has_moved) and require('fill').run(sku)
+  local has_filled = (fills or has_moved) and (sku.queued or sku.filling) and require('fill').run(sku)
   if has_filled then close(sku, {'fill', '', sku.name, nil}) end
   sku.sum_was, sku.promised_was, sku.logged_from = sum_was, promised_was, from
   return has_moved or has_filled
