@@ -82,7 +82,7 @@ def _is_older(record: Record | None, index: str, found: float | None) -> bool:
         return False
     if index.startswith("held:"):
         return found == record.placed_at and record.priority == "vip"
-    return found is None and not record.queued
+    return index.startswith("queue:") and found is None and not record.queued
 
 
 def sku_entry(index: str, record: Record | None) -> int | None:
