@@ -129,14 +129,14 @@ async def _all_are_whole_in_the_end(shop: RedisShopClient) -> None:
 
 @pytest.mark.parametrize("rows_bytes", ROWS_BYTES)
 def test_every_reader_comes_to_the_state_of_redis_from_patches(valkey: RedisServer, rows_bytes: int) -> None:
-    limits = LedgerLimits(park_ms=PARK_MS, whole_rows_bytes_max=rows_bytes)
+    limits = LedgerLimits(park_ms=PARK_MS, whole_rows_bytes_max=rows_bytes, fill_orders_max=2)
 
     check_random_runs(lambda run: _check(valkey.url, run, limits), max(1, EXAMPLES // 10))
 
 
 def test_every_reader_comes_to_the_state_of_redis_from_patches_of_skus_in_many_warehouses(valkey: RedisServer) -> None:
     with many_warehouses(1):
-        limits = LedgerLimits(park_ms=PARK_MS, wide_rows_bytes_max=0)
+        limits = LedgerLimits(park_ms=PARK_MS, wide_rows_bytes_max=0, fill_orders_max=2)
         check_random_runs(lambda run: _check(valkey.url, run, limits), max(1, EXAMPLES // 10))
 
 

@@ -80,6 +80,14 @@ async def test_promises_and_the_pass_that_goes_on_come_back_by_a_redo_and_by_a_r
     assert await state_of(rig) == wanted
 
 
+async def test_a_refused_order_that_was_to_supersede_another_changes_nothing_of_a_pass(rig: ProtocolRig) -> None:
+    refused = await rig.submit(place("new", ("A", 1), ("unknown", 1), supersedes="o5"))
+    assert refused.results[0].outcome == Outcome.UNKNOWN_SKU
+    assert is_clean(await audit(rig)), "each change of the SKU is in the log"
+    await _end_passes(rig)
+    assert is_clean(await audit(rig))
+
+
 async def test_a_redis_that_lost_a_pass_goes_on_with_it(rig: ProtocolRig) -> None:
     older = await ShardCopy(rig).take()
     await _end_passes(rig)

@@ -139,17 +139,12 @@ local function go_through(sku, pass)
   pass.left = pass.left or {}
   local channels = fill.waiting_channels(sku)
   spent = spent + math.floor(#channels / CHANNELS_PER_ORDER)
+  local first = spent
   for entry, policy in queue_merge.entries(sku.name, channels, {pass.place, pass.id}) do
-    if not has_room() then return false end
+    if spent > first and not has_room() then return false end
     visit(sku, pass, entry, policy)
   end
   return true
-end
-
--- End a pass: what it has not given is free.
-local function end_pass(sku, pass)
-  for key, each in pairs(sku.announced or {}) do each[3] = pass.left[key] or 0 end
-  sku.promise_pass = pass.again and {again = true, due = batch.now + PASS_REST_MS} or nil
 end
 
 -- Until a pass has ended, the next buyer comes after all units that wait, as if all could come from any warehouse.
@@ -160,6 +155,16 @@ local function estimate_free(sku, appended)
   for key, each in pairs(sku.announced or {}) do left[key] = each[2] end
   announced.take(sku, left, nil, units)
   for key, each in pairs(sku.announced or {}) do each[3] = left[key] or 0 end
+end
+
+-- End a pass: what it has not given is free, unless something changed meanwhile.
+local function end_pass(sku, pass)
+  if pass.again then
+    sku.promise_pass = {again = true, due = batch.now + PASS_REST_MS}
+    return estimate_free(sku, {})
+  end
+  for key, each in pairs(sku.announced or {}) do each[3] = pass.left[key] or 0 end
+  sku.promise_pass = nil
 end
 
 -- Promise the lines of new orders that are the last ones of the queue. A pass may have come to them.

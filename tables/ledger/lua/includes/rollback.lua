@@ -19,7 +19,10 @@ local function save(order, lines)
   local saved = {o = order, order = copy(order.record), alerts = #alerts.list, logged = skus.log.size, skus = {}}
   for _, line in ipairs(lines) do
     local sku = skus.get(line.sku)
-    if sku then saved.skus[#saved.skus + 1] = {sku, sku_record.pack(sku), sku.waits, modes.dwells_due[sku.name]} end
+    if sku then
+      local packed = sku_record.pack(sku)
+      saved.skus[#saved.skus + 1] = {sku, packed, sku.waits, modes.dwells_due[sku.name], sku.logged_from}
+    end
   end
   return saved
 end
@@ -34,7 +37,7 @@ local function restore(saved)
     local again = sku_record.read(sku.name, entry[2])
     for _, field in ipairs(RESTORED) do sku[field] = again[field] end
     sku.stored = nil -- `numbers` no longer tells what differs from the record in Redis
-    sku.waits, modes.dwells_due[sku.name] = entry[3], entry[4]
+    sku.waits, modes.dwells_due[sku.name], sku.logged_from = entry[3], entry[4], entry[5]
   end
   for i = #alerts.list, saved.alerts + 1, -1 do alerts.list[i] = nil end
   for i = skus.log.size, saved.logged + 1, -1 do skus.log[i] = nil end
