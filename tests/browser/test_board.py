@@ -194,19 +194,6 @@ async def test_a_request_for_approval_is_shown_until_it_is_decided(
     assert page.errors == []
 
 
-# Gives every waiting order a promised date that has moved.
-PROMISED = """(() => {
-  const promise = { promised_at: '2026-12-24T12:00:00.000Z', first_promised_at: '2026-12-20T12:00:00.000Z', slips: 2 };
-  const real = window.fetch;
-  window.fetch = async (...given) => {
-    const answer = await real(...given);
-    if (!String(given[0]).includes('/v1/preorders')) return answer;
-    const body = await answer.json();
-    return new Response(JSON.stringify({ ...body, items: body.items.map((each) => ({ ...each, ...promise })) }));
-  };
-})()"""
-
-
 async def let_orders_wait(shop: ApiTestClient, sku: str) -> None:
     """22 orders wait for a SKU with an announcement and a pool."""
     await shop.receive(sku, 6)
@@ -242,8 +229,8 @@ async def test_the_detail_shows_who_waits_and_what_is_to_come(
     assert await page.evaluate(f"{queue}.length") == 20
     first = await page.evaluate(f"{queue}.slice(0, 2).map((each) => each.textContent)")
     assert first == [
-        f"sold-{waited_for}3 shorton jd",
-        f"tmall-flagship-store-{waited_for}-00001 preorderedVIP, on tmall",
+        f"sold-{waited_for}3 shorton jd, promised 1 Jan 2099",
+        f"tmall-flagship-store-{waited_for}-00001 preorderedVIP, on tmall, promised 1 Jan 2099",
     ]
     text = await page.evaluate("document.getElementById('detail-body').textContent")
     for part in (
@@ -257,9 +244,11 @@ async def test_the_detail_shows_who_waits_and_what_is_to_come(
     for box in ("document.documentElement", "document.querySelector('#detail')"):
         assert await page.evaluate(f"{box}.scrollWidth <= {box}.clientWidth"), box
     assert [each for each in await page.evaluate(WORDS) if each["broken"] or each["outside"]] == []
-    await page.evaluate(PROMISED)
+    for day in ("12", "13"):
+        later = {"at": f"2026-11-{day}T00:00:00Z", "eta": f"2099-01-{day}T00:00:00Z", "warehouse": "HZ2"}
+        await shop.move(stock_expected(f"po-{waited_for}", (waited_for, 500), **later))
     await page.until(
-        f"{queue}[1].textContent.includes('promised 24 Dec 2026, moved 2 times, first 20 Dec 2026')", seconds_max=20
+        f"{queue}[1].textContent.includes('promised 13 Jan 2099, moved 2 times, first 1 Jan 2099')", seconds_max=20
     )
     await shop.receive(waited_for, 3)
     await page.until(f"!{queue}[0].textContent.includes('short')")  # no channel can see the change
