@@ -143,11 +143,15 @@ def _place(state: model_state.ModelState, command: commands.Place) -> tuple[Outc
 
 def _approve(state: model_state.ModelState, command: commands.Approve | commands.Reject) -> tuple[Outcome, bool]:
     order = state.orders.get(command.order_id)
-    if order is not None and order.approval is not None:
-        model_orders.expire_if_due(state, order)
-        _end_request(state, command.order_id, order)
-    decided = model_approvals.approve(state, command)
-    _retry_parked(state, command.order_id)
+    if order is None or order.approval is None:
+        return Outcome.UNKNOWN_ORDER, False
+    if model_orders.expire_if_due(state, order):
+        _apply_due_returns(state, order)
+    _end_request(state, command.order_id, order)
+    waits = order.state in UNPLACED
+    decided = model_approvals.approve(state, order, command)
+    if waits:
+        _retry_parked(state, command.order_id)
     return decided
 
 

@@ -30,11 +30,8 @@ def expire_if_due(state: ModelState, order_id: str, order: ModelOrder) -> bool:
     return True
 
 
-def approve(state: ModelState, command: Approve | Reject) -> tuple[Outcome, bool]:
+def approve(state: ModelState, order: ModelOrder, command: Approve | Reject) -> tuple[Outcome, bool]:
     """Decide a request that is not over. Events that waited for the order are the caller's to apply."""
-    order = state.orders.get(command.order_id)
-    if order is None or order.approval is None:
-        return Outcome.UNKNOWN_ORDER, False
     is_rejection, ends = isinstance(command, Reject), {"rejected"}
     if not is_rejection:
         ends = {"approved", "refused"}

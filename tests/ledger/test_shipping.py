@@ -34,6 +34,14 @@ async def test_rule_31_a_shipment_from_elsewhere_lowers_committed_where_the_hold
     assert shop.line("o1", "A").warehouses == {"SH1": 1}
 
 
+async def test_rule_31_other_holds_are_used_in_the_order_in_which_the_warehouses_appeared(shop: ShopClient) -> None:
+    await shop.receive_at(BJ1=4, GZ1=1, SH1=2)
+    await shop.place("o1", {"A": 7})
+    await shop.pay("o1")
+    await shop.ship("o1", ("A", 3, "SH1"))
+    assert shop.line("o1", "A").warehouses == {"BJ1": 3, "GZ1": 1}
+
+
 async def test_rule_31_holds_of_the_same_warehouse_are_used_first(shop: ShopClient) -> None:
     await shop.receive_at(SH1=3, BJ1=3)
     await shop.place("o1", {"A": 6})

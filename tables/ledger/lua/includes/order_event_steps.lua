@@ -106,7 +106,12 @@ local function ship_line(order, line, units, warehouse, at, cause)
   skus.begin(sku)
   local left = units
   local held = orders.held_at(sku, line)
-  table.sort(held, function(a, b) return a[1] == warehouse and b[1] ~= warehouse end)
+  for i, entry in ipairs(held) do -- the others keep their order
+    if entry[1] == warehouse then
+      table.insert(held, 1, table.remove(held, i))
+      break
+    end
+  end
   for _, entry in ipairs(held) do
     local take = math.min(left, entry[2])
     skus.change(sku, 'committed', entry[1], -take)
