@@ -211,6 +211,8 @@ class CountedTwice(Checker):
             most += known.fills_max()
         if known.may_be_rerouted:
             self.remarks["orders whose holds may move, their changes not counted"] += 1
+        elif known.was_promised():
+            self.remarks["orders with promised dates, which announcements move, their changes not counted"] += 1
         elif known.sequence > most:
             what = f"order {order_id} is at sequence {known.sequence}, and no more than {most} changes can have come"
             self.found(what, order_id=order_id)

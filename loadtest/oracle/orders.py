@@ -138,6 +138,11 @@ class KnownOrder:
         contents = map(_UNPACK.decode, self.contents)
         return waits * max((sum(line.quantity for line in content.lines) for content in contents), default=0)
 
+    def was_promised(self) -> bool:
+        """Whether a line ever had a promised date: the first one stays."""
+        content = self.content()
+        return content is not None and any(line.first_promised_at for line in content.lines)
+
     def requested_units(self, kind: str, sku: str) -> tuple[int, int]:
         """Units of a SKU in distinct shipments or returns: the certain ones, and those that may have been applied or
         not."""

@@ -23,6 +23,7 @@ from stocktide.tables.ledger import commands
 from stocktide.tables.ledger.outcomes import REFUSALS, Outcome
 from tests.ledger.model import advance
 from tests.ledger.model_policy import current_offer
+from tests.ledger.model_promises import settle_promises
 from tests.ledger.model_state import ModelSku, ModelState
 from tests.ledger.shop_client import OPENING_MS
 
@@ -288,6 +289,7 @@ class SimulatedShop:
         known = self.state.orders.get(getattr(command, "order_id", ""))
         was_placed = known is not None and known.state != "parked"
         answer = advance(self.state, command, self.now)
+        settle_promises(self.state)
         for order_id, order in self.state.orders.items():
             if order.state != "parked" and orders.get(order_id) != repr(order):
                 self._add_row("order", order_id, history.OrderPublished, self._order(order_id, self.batch))
@@ -408,6 +410,9 @@ class SimulatedShop:
                 None if line.reason is None else str(line.reason),
                 line.short,
                 line.sku in order.held_back and line.waiting > 0,
+                None if line.promised_at is None else rfc3339(line.promised_at),
+                None if line.first_promised_at is None else rfc3339(line.first_promised_at),
+                line.slips,
             )
             for line in order.lines
         )

@@ -411,6 +411,15 @@ def test_an_order_that_is_taken_again_is_filled_again(shop: SimulatedShop) -> No
     assert shop.state.orders["o1"].sequence == 12
 
 
+def test_announcements_move_a_promised_date_more_often_than_the_order_is_changed(shop: SimulatedShop) -> None:
+    take_preorders_only(shop)
+    shop.place("o1", units=1, door="kafka")
+    for day in range(1, 9):
+        shop.wait(1_000)
+        shop.move("expected", "po", 5, eta=f"2099-01-0{day}T00:00:00.000Z")
+    assert shop.state.orders["o1"].sequence == 9
+
+
 def test_held_units_move_to_another_warehouse(shop: SimulatedShop) -> None:
     shop.place("o1", units=3)
     shop.policy("tmall", policy={"reroute": True})
