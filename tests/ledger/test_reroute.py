@@ -318,3 +318,20 @@ async def test_the_places_among_holds_are_those_that_python_computes(shop: Redis
     await shop.place("o2", {"A": 1})
     assert await shop.index("held:A") == {name.encode(): float(hold_place(shop.order(name))) for name in ("o1", "o2")}
     assert hold_place(shop.order("o1")) < hold_place(shop.order("o2"))
+
+
+async def test_what_a_released_order_changes_of_the_search_has_a_version(valkey: RedisServer) -> None:
+    async with open_shop(valkey.url) as shop:
+        await shop.set_policy(reroute=True, split=False)
+        await shop.hold(4, of=4)
+        await shop.receive("A", 2, at="BJ1")
+        await shop.adjust("lost", {"A": -3})  # o1 is passed over: two units cannot take its line whole
+        await shop.adjust("lost", {"A": -2}, at="BJ1")
+        await shop.place("o2", {"A": 2}, channel="jd", accept="sold", allow_preorder=False)
+        await shop.hold_back("o2")
+        before = shop.driver.decisions[-2].skus[-1].record
+        assert before.rerouting is not None
+        await shop.hold_back("o2", held=False)
+        (row,) = shop.driver.decisions[-1].skus
+        assert row.record.rerouting != before.rerouting
+        assert row.record.version == before.version + 1

@@ -258,15 +258,20 @@ local function finish(sku, cause, waived)
   if may_move(sku, waived) then evaluate(sku, waived) end
 end
 
--- Move and fill without a change before it.
+local function is_same(a, b)
+  if not a or not b then return a == b end
+  return a[1] == b[1] and a[2] == b[2] and a[3] == b[3] and a[4] == b[4]
+end
+
+-- Move and fill without a change before it. A record that has changed needs a version.
 local function go_on(sku, fills)
-  local filling, was_rerouting = sku.filling, sku_record.is_rerouting(sku)
+  local filling, rerouting = sku.filling, sku.rerouting
   sku.sum_was, sku.promised_was, sku.logged_from = sku.sum, sku.promised, log.size
   skus.mark_dirty(sku)
   if not follow(sku, sku.rerouting, fills) then
-    if filling == sku.filling and was_rerouting == sku_record.is_rerouting(sku) then return end
+    if filling == sku.filling and is_same(rerouting, sku.rerouting) then return end
     skus.begin(sku)
-    close(sku, {was_rerouting and 'reroute' or 'fill', '', sku.name, nil})
+    close(sku, {is_same(rerouting, sku.rerouting) and 'fill' or 'reroute', '', sku.name, nil})
   end
   evaluate(sku)
 end
