@@ -23,13 +23,11 @@ Message = TypeVar("Message")
 QUERY_BYTES_MAX = 64 * 1024
 # The parser's limit for path and query: a path of two names with every character escaped has 3 KiB.
 TARGET_BYTES_MAX = QUERY_BYTES_MAX + 8 * 1024
-# Names who asks, until keys do. Without it, all are one and the same person.
+# The header that names the actor of a call, until keys do.
 ACTOR_HEADER = "X-Actor"
 ACTOR_DEFAULT = "operator"
 # The channel of policies for all channels; it does not sell.
 EVERY_CHANNEL = "*"
-# Names who makes an operator's call.
-ACTOR_HEADER, ACTOR_DEFAULT = "X-Actor", "operator"
 
 _INCOMPLETE_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2}).{0,2}")
 _QUOTED_LENGTH_MAX = 60

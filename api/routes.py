@@ -139,6 +139,7 @@ def _orders(handlers: Handlers) -> tuple[Route, ...]:
             "Keep lines that wait for units from being filled, or release them",
             body=HoldBackBody,
             answers=found,
+            headers=(ACTOR_HEADER,),
         ),
         Route(
             "POST",
@@ -147,6 +148,7 @@ def _orders(handlers: Handlers) -> tuple[Route, ...]:
             "Give units from the shelf to lines that wait, all of them or none",
             body=AssignBody,
             answers=found,
+            headers=(ACTOR_HEADER,),
         ),
     )
 
@@ -169,7 +171,7 @@ def _approvals(handlers: Handlers) -> tuple[Route, ...]:
             "POST",
             f"{one}/approve",
             approvals.approve,
-            "Approve the request of somebody else: the order is decided",
+            "Approve the request of another actor: the order is decided",
             body=ApproveBody,
             answers={200: documents.Order},
             headers=(ACTOR_HEADER,),

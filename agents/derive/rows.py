@@ -51,7 +51,7 @@ from stocktide.tables.views import approval_view, published_movement, published_
 
 # Stands in the record of every forced order, and in hardly any other.
 _APPROVAL = b"approval"
-# Who ends a request when its time is over.
+# The actor of the end of a request whose time is over.
 _LEDGER = "ledger"
 
 

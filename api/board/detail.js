@@ -1,4 +1,4 @@
-// One SKU in full, from GET /v1/stock/{sku}: the parts of its available units, who waits for it and what is to come, by
+// One SKU in full, from GET /v1/stock/{sku}: the parts of its available units, the orders that wait for it and what is to come, by
 // warehouse and by channel.
 
 import { cell, element, nameOf, number } from "./marks.js";
@@ -6,7 +6,7 @@ import { sections } from "./waiting.js";
 
 // The minimum interval between two reads while the SKU changes.
 const REFRESH_MS = 700;
-// The interval of reading it while no channel reports a change: who waits changes without one.
+// The interval of reading it while no channel reports a change: the queue changes without one.
 const QUIET_MS = 3000;
 
 export class Detail {
@@ -69,7 +69,7 @@ export class Detail {
     try {
       return await sections(sku);
     } catch (error) {
-      return [element("p", { class: "aside", text: `Who waits, and what is to come, could not be read: ${error.message}` })];
+      return [element("p", { class: "aside", text: `The queue and the announcements could not be read: ${error.message}` })];
     }
   }
 

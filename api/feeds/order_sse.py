@@ -107,7 +107,7 @@ class OrderSubscription(Subscription):
 
     @property
     def _has_ended(self) -> bool:
-        """A hub that has begun anew continues no feed: the client comes again, and is told what became of its id."""
+        """A hub that has restarted continues no feed: the client reconnects, and gets `resumed` or `reset`."""
         return self._hub.closed or self._orders.beginnings != self._beginning
 
     def _heartbeat(self) -> bytes:

@@ -1,4 +1,4 @@
-"""Reads the end of the topic `reservations` into the hub of orders, while somebody subscribes.
+"""Reads the end of the topic `reservations` into the hub of orders, while there are subscribers.
 
 In: subscriptions that come and go; a function that makes a Kafka client. Out: a filled hub. Without subscribers nothing
 is read: orders cost nothing more than without the feed.
@@ -52,7 +52,7 @@ class OrderConsumer(TopicConsumer):
         try:
             await super()._poll()
         except OffsetOutOfRangeError:
-            # The topic was made anew or lost its end. Clients that reconnect are told that their ids are unknown.
+            # The topic was created again or lost its end. Clients that reconnect get `reset`.
             log.warning("%s does not have the offsets that were read; the feeds of orders begin anew", self._topic)
             await self.begin()
         for partition in list(self._orders.gaps):

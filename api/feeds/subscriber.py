@@ -35,7 +35,7 @@ HEARTBEAT = b": heartbeat\n\n"
 
 
 class TooSlow(StocktideError):
-    """The client reads too little; the text says how little."""
+    """The client reads too slowly; the text has the limit."""
 
 
 class Subscription(ABC):

@@ -101,7 +101,7 @@ class ApprovalHandlers:
 
 
 def _names(request: web.Request) -> tuple[str, str] | web.Response:
-    """The id of the request, which is that of its order, and who decides."""
+    """The id of the request, which is that of its order, and the actor that decides."""
     order_id, actor = request.match_info["id"], read_actor(request)
     if (invalid := check_name("id", order_id)) is not None:
         return invalid

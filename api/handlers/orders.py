@@ -63,6 +63,7 @@ _HOLD_BACK_BODY = msgspec.json.Decoder(HoldBackBody)
 _ASSIGN_BODY = msgspec.json.Decoder(AssignBody)
 _EXTEND_BODY = msgspec.json.Decoder(ExtendBody)
 _Body = TypeVar("_Body", bound=Struct)
+_ActionBody = TypeVar("_ActionBody", HoldBackBody, AssignBody)
 
 
 class OrderHandlers:
@@ -118,25 +119,11 @@ class OrderHandlers:
 
     async def hold_back(self, request: web.Request) -> web.Response:
         """`POST /v1/preorders/{order_id}/hold_back`."""
-        actor = read_actor(request)
-        if isinstance(actor, web.Response):
-            return actor
-        return await self._submit_event(
-            request,
-            _HOLD_BACK_BODY,
-            lambda body, order_id: make_hold_back(order_id, body, body.id or _new_id(), actor),
-        )
+        return await self._submit_action(request, _HOLD_BACK_BODY, make_hold_back)
 
     async def assign(self, request: web.Request) -> web.Response:
         """`POST /v1/preorders/{order_id}/assign`."""
-        actor = read_actor(request)
-        if isinstance(actor, web.Response):
-            return actor
-        return await self._submit_event(
-            request,
-            _ASSIGN_BODY,
-            lambda body, order_id: make_assign(order_id, body, body.id or _new_id(), actor),
-        )
+        return await self._submit_action(request, _ASSIGN_BODY, make_assign)
 
     async def extend(self, request: web.Request) -> web.Response:
         """`POST /v1/orders/{order_id}/extend`."""
@@ -155,6 +142,20 @@ class OrderHandlers:
         if order is None or order.state == AWAITING_APPROVAL:
             return problems.from_outcome(Outcome.UNKNOWN_ORDER)
         return problems.json_response(order_view(order_id, order, replayed=False))
+
+    async def _submit_action(
+        self,
+        request: web.Request,
+        decoder: msgspec.json.Decoder[_ActionBody],
+        make: Callable[[str, _ActionBody, str, str], Command],
+    ) -> web.Response:
+        """Decide the action of an operator on an order that waits."""
+        actor = read_actor(request)
+        if isinstance(actor, web.Response):
+            return actor
+        return await self._submit_event(
+            request, decoder, lambda body, order_id: make(order_id, body, body.id or _new_id(), actor)
+        )
 
     async def _submit_event(
         self,

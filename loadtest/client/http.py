@@ -45,7 +45,7 @@ _ORDER_ACTIONS = {
     "order.changed": "change",
     "order.extended": "extend",
 }
-# The caller is not named: it is not the one who asked, by Kafka.
+# Without the header the actor is the default, and not that of the request, which came by Kafka.
 _APPROVAL_ACTIONS = {"order.approved": "approve", "order.unapproved": "reject"}
 _OPERATOR_ACTIONS = {"order.held_back": "hold_back", "order.assigned": "assign"}
 _T = TypeVar("_T")

@@ -164,7 +164,7 @@ class DemoShop:
             )
 
     async def receive_truck(self) -> None:
-        """Receive units, of which those who wait get theirs first."""
+        """Receive units, which fill the waiting orders first."""
         lines = [{"sku": sku, "quantity": units} for sku, units in TRUCK_UNITS.items()]
         await self._call("POST", "/v1/movements", catalog.receipt(self._id(), "SH1", lines, utc_now()), 202)
         units = " and ".join(f"{units} of {sku}" for sku, units in TRUCK_UNITS.items())

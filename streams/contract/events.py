@@ -143,7 +143,7 @@ class ChangeBody(Struct, frozen=True):
 
 
 class ApproveBody(Struct, frozen=True):
-    """The body of approve, which says nothing: who approves is in a header, what is in the path."""
+    """The body of approve, which has no field: the actor is in a header, the request in the path."""
 
 
 class RejectBody(Struct, frozen=True):

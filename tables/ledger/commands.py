@@ -47,7 +47,7 @@ class _OrderCommand(_Command, frozen=True, kw_only=True, omit_defaults=True):
 
 class Place(_OrderCommand, frozen=True, kw_only=True, omit_defaults=True, tag="place"):
     """Hold units for an order. `lines` are (sku, units), one per SKU, in the order first seen. `paid`: commit them.
-    `force`: once somebody other than `actor` approves, from below every threshold and buffer, because of `reason`."""
+    `force`: once an actor other than `actor` approves, from below every threshold and buffer, because of `reason`."""
 
     channel: str
     lines: tuple[tuple[str, int], ...]

@@ -18,7 +18,7 @@ from stocktide.tables.ledger.outcomes import Outcome
 
 # How long an announcement of which nothing is to come is listed (lua/includes/announcements.lua).
 LISTED_MS = 7 * DAY_MS
-# The state of a forced order that nobody has approved yet.
+# The state of a forced order before its approval.
 AWAITING_APPROVAL = "awaiting_approval"
 
 

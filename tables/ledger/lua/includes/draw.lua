@@ -83,4 +83,4 @@ local function up_to(sku, policy, units, line, room)
   return draws
 end
 
-return {plan = plan, up_to = up_to}
+return {plan = plan, up_to = up_to, UNITS_BYTES = UNITS_BYTES}

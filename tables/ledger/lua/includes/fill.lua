@@ -84,10 +84,10 @@ function fill.room_of(order) return order_budget.ORDER_BYTES_MAX - #(order.packe
 function fill.hold(sku, order, line, draws)
   orders.mark_changed(order)
   local kind = order.record.state == 'paid' and WAREHOUSE.committed or WAREHOUSE.locked
-  local names, given = sku.places.names, 0
+  local given = 0
   for i = 1, #draws, 2 do
     skus.change_at(sku, draws[i], kind, draws[i + 1])
-    orders.put_units(line, names[(draws[i] - WAREHOUSE.first) / WAREHOUSE.size + 1], draws[i + 1])
+    orders.put_units(line, skus.name_at(sku, draws[i]), draws[i + 1])
     given = given + draws[i + 1]
   end
   for _, field in ipairs({'short', 'preordered'}) do

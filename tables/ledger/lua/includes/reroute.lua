@@ -23,7 +23,6 @@ local free_at, name_at = sku_numbers.free_at, skus.name_at
 local START = -2 ^ 53 -- below every place
 local WAITS, GOES_ON, GOES_ON_ANEW = 0, 1, 2
 local WAREHOUSES_PER_ORDER = 128 -- finding the warehouse with the most free units costs as much as reading an order
-local NAME_BYTES = 9 -- of a line's units in a warehouse, beside the name
 local ANY = {} -- a policy over all warehouses
 
 local reroute = {}
@@ -84,7 +83,7 @@ local function draws_for(sku, order, line, policy, units, missing)
   local room = order_budget.ORDER_BYTES_MAX - #(order.packed or '')
   if policy.split then return draw.up_to(sku, policy, math.min(units, missing), line, room) end
   local draws = not line.pools and draw.plan(sku, policy, units)
-  if not draws or #name_at(sku, draws[1]) + NAME_BYTES > room then return ANY end
+  if not draws or #name_at(sku, draws[1]) + draw.UNITS_BYTES > room then return ANY end
   return draws
 end
 
