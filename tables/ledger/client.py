@@ -89,8 +89,9 @@ class LedgerLimits(Struct, frozen=True):
     # warehouses, some 20 ms. The caller submits it again until its outcome is final.
     lines_per_step: int = 256
     step_bytes_max: int = 2560 * 1024
-    # Orders that a batch fills (lua/includes/fill.lua): some 6 ms. A later step goes on.
-    fill_orders_max: int = 256
+    # Orders that a batch fills (lua/includes/fill.lua): some 4 ms. A later step goes on. Larger steps cost less each,
+    # and let other orders wait longer (docs/performance.md).
+    fill_orders_max: int = 96
     # Announcements with units of one SKU to come: each is a counter in its record, which orders read.
     expected_per_sku_max: int = 50
     # How far an input may be dated ahead of the ledger's clock (rule 40).
