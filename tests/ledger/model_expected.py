@@ -33,8 +33,10 @@ def expect(state: ModelState, command: Expect) -> tuple[Outcome, bool]:
     now.eta = command.at if now.eta is None else now.eta
     state.announcements[key] = now
     for name in {**now.announced, **(before.announced if before else {})}:
-        units = now.incoming(name) - (before.incoming(name) if before else 0)
-        _change(state, name, command.id, units)
+        was = before.incoming(name) if before else 0
+        units = now.incoming(name) - was
+        is_moved = is_amended and was > 0 and before is not None and now.eta != before.eta
+        _change(state, name, command.id, units, is_moved)
         if units < 0 and state.skus[name].preordered() > state.skus[name].incoming():
             state.alerts.append(("preorders_unbacked", name))
     outcome = Outcome.WITHDRAWN
@@ -53,8 +55,9 @@ def _is_over_limit(state: ModelState, command: Expect, before: ModelAnnouncement
     return False
 
 
-def _change(state: ModelState, name: str, id_: str, units: int) -> None:
-    if units:
+def _change(state: ModelState, name: str, id_: str, units: int, is_moved: bool = False) -> None:
+    """Change the units to come of a SKU; `is_moved`: the time of those that were to come changes."""
+    if units or is_moved:
         sku = state.skus.setdefault(name, ModelSku())
         sku.add(f"incoming#{id_}", units)
         evaluate(state, name)

@@ -320,3 +320,13 @@ async def test_rule_9_a_raised_threshold_counts_though_it_moved_no_offer(shop: S
     shop.advance(seconds=6)
     await shop.tick()
     assert shop.offer("A") == ("in_stock", 20, 0)
+
+
+async def test_rule_9_an_announcement_that_slips_after_the_dwell_ends_it_like_a_tick(shop: ShopClient) -> None:
+    await shop.fall_to_threshold(dwell_seconds=60)
+    await shop.expect({"A": 10}, id="po-1")
+    await shop.receive("A", 10)
+    assert shop.mode("A") == "suspended"
+    shop.advance(seconds=60)
+    await shop.expect({"A": 10}, id="po-1", eta=7200)
+    assert shop.mode("A") == "in_stock"
