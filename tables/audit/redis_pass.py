@@ -44,7 +44,7 @@ _SCORES: dict[str, Callable[[Record | None], int | None]] = {
 }
 # The keys of a shard that are neither records nor indexes of holds or queues.
 _OWN_KEYS = frozenset(
-    {"head", "settled", "blessed", "outbox", "restate", "waiting_bytes", "patched", "moves-from", "counts"}
+    {"head", "settled", "blessed", "outbox", "restate", "waiting_bytes", "patched", "moves-from", "counts", "unpaid"}
     | {"skus", *_SCORES}
 )
 # Readings whose batch is lost because Redis restarted without it; more are an outage.
@@ -164,7 +164,7 @@ class RedisPass:
         except UnicodeDecodeError:
             self._foreign.add(name.decode(errors="backslashreplace"))
             return
-        if colon and word in ("held", "queue"):
+        if colon and word in ("held", "queue", "unpaid"):
             indexes[f"{word}:{key}"] = None
         elif name == b"approvals":
             indexes["approvals"] = None

@@ -26,6 +26,12 @@ local function indexes_of(packed)
   local ok, record = pcall(order_record.unpack, packed)
   local indexes = {}
   if ok and type(record) == 'table' and record.approval then indexes[1] = 'approvals' end
+  if ok and type(record) == 'table' and record.bounded and type(record.channel) == 'string' then
+    indexes[#indexes + 1] = 'unpaid:' .. record.channel
+    if type(record.buyer) == 'string' then
+      indexes[#indexes + 1] = 'unpaid:' .. record.channel .. '\n' .. record.buyer
+    end
+  end
   if ok and type(record) == 'table' and type(record.lines) == 'table' then
     for _, line in ipairs(record.lines) do
       if type(line) == 'table' and type(line.sku) == 'string' then
