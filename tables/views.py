@@ -63,7 +63,8 @@ _Extended = TypeVar("_Extended", bound=Struct)
 
 def order_view(order_id: str, record: OrderRecord, replayed: bool) -> Order:
     """An order of the contract. A `parked` record is no order; check `is_order` first."""
-    return Order(*_order_fields(order_id, record), replayed, choice_due=_choice_due(record))
+    buyer = UNSET if record.buyer is None else record.buyer
+    return Order(*_order_fields(order_id, record), replayed, choice_due=_choice_due(record), buyer=buyer)
 
 
 def queued_line(place: int, sku: str, order_id: str, record: OrderRecord) -> QueuedLine | None:
@@ -94,6 +95,7 @@ def published_order(
         restated=restated or UNSET,
         event="order.repromised" if repromised else UNSET,
         choice_due=_choice_due(record),
+        buyer=UNSET if record.buyer is None else record.buyer,
     )
 
 
@@ -213,7 +215,9 @@ def stock_view(sku: str, record: SkuRecord, offers: Iterable[Offer]) -> StockAns
 def published_stock(sku: str, record: SkuRecord, offers: Iterable[Offer], batch: int) -> PublishedStock:
     """A row of `stock`."""
     intervals = {offer.channel: offer.publish_interval_ms for offer in offers if offer.publish_interval_ms is not None}
-    return _extend(PublishedStock, stock_view(sku, record, offers), batch, intervals, record)
+    fields = structs.asdict(stock_view(sku, record, offers))
+    del fields["stale"]
+    return PublishedStock(**fields, batch=batch, publish_interval_ms=intervals, record=record)
 
 
 def movement_view(warehouse: str, id: str, record: MovementRecord) -> MovementAnswer:

@@ -347,11 +347,20 @@ class _RunBuilder:
         policy = self.one(POLICIES) | {name: self.one(POLICY_FIELDS[name]) for name in names}
         policy["reroute"] = self.one(POLICY_FIELDS["reroute"])  # holds move only where a warehouse falls below zero
         if sku is None and self.one((False, True)):
-            policy |= {"held_units_max": self.one((6, 12, 25)), "buyer_units_max": self.one((4, 8, 15))}
+            policy |= self._limits()
         if channel == "*":
             policy = {"preorder_cap": self.number(0, 15)}
             policy |= self.one(({}, {"fill": "complete_first"}, {"fill": "in_part"}))
         return DraftCommand(kind, {"channel": channel, "sku": sku, "policy": policy})
+
+    def limited(self) -> DraftCommand:
+        """A channel with limits of unpaid units and no other policy."""
+        return DraftCommand(
+            commands.SetPolicy, {"channel": self.one(CHANNELS), "sku": None, "policy": self._limits()}
+        )
+
+    def _limits(self) -> dict[str, int]:
+        return {"held_units_max": self.one((6, 12, 25)), "buyer_units_max": self.one((4, 8, 15))}
 
 
 @st.composite
@@ -359,6 +368,7 @@ def runs(draw: st.DrawFn) -> list[TimedBatch]:
     """A shop that opens with some policies and receipts, and the batches that follow."""
     builder = _RunBuilder(draw)
     opening = [builder.policy(commands.SetPolicy) for _ in range(builder.number(0, 5))]
+    opening += [builder.limited() for _ in range(builder.one((0, 0, 2, 5)))]
     opening += [builder.movement(commands.Receive) for _ in range(builder.number(0, 3))]
     batches: list[TimedBatch] = [(0, opening)] if opening else []
     for _ in range(builder.number(BATCHES_MIN, BATCHES_MAX)):

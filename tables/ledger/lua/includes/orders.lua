@@ -49,7 +49,7 @@ end
 
 -- Must be called after a change of an order's units or of its state, while it may be unpaid.
 local function note_unpaid(order)
-  if order.record.bounded then require('unpaid').note(order) end
+  if order.record.bounded and order.changed then require('unpaid').note(order) end
 end
 
 -- Whether an order was requested; an event that arrived before it is none.
