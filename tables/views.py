@@ -8,9 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from functools import lru_cache
-from typing import TypeVar
 
-from msgspec import UNSET, Struct, UnsetType, structs
+from msgspec import UNSET, UnsetType, structs
 
 from stocktide.streams.contract.documents import (
     AnnouncedLine,
@@ -58,7 +57,6 @@ PARKED = "parked"
 _EXPIRING = frozenset({"reserved", AWAITING_APPROVAL})
 # Counter names are few: some per warehouse, channel and pool.
 _NAMES_CACHED = 65_536
-_Extended = TypeVar("_Extended", bound=Struct)
 
 
 def order_view(order_id: str, record: OrderRecord, replayed: bool) -> Order:
@@ -215,9 +213,9 @@ def stock_view(sku: str, record: SkuRecord, offers: Iterable[Offer]) -> StockAns
 def published_stock(sku: str, record: SkuRecord, offers: Iterable[Offer], batch: int) -> PublishedStock:
     """A row of `stock`."""
     intervals = {offer.channel: offer.publish_interval_ms for offer in offers if offer.publish_interval_ms is not None}
-    fields = structs.asdict(stock_view(sku, record, offers))
-    del fields["stale"]
-    return PublishedStock(**fields, batch=batch, publish_interval_ms=intervals, record=record)
+    fields = structs.astuple(stock_view(sku, record, offers))[:-1]  # without `stale`
+    published: Callable[..., PublishedStock] = PublishedStock
+    return published(*fields, batch, intervals, record)
 
 
 def movement_view(warehouse: str, id: str, record: MovementRecord) -> MovementAnswer:
@@ -285,11 +283,6 @@ def channel_update(sku: str, version: int, at_ms: int, offer: Offer) -> ChannelU
         as_of=rfc3339(at_ms),
         available_from=_time(offer.available_from),
     )
-
-
-def _extend(extended: Callable[..., _Extended], document: Struct, *more: object) -> _Extended:
-    """The document with the further fields of a subclass."""
-    return extended(*structs.astuple(document), *more)
 
 
 def _no_units() -> dict[str, int]:

@@ -168,6 +168,28 @@ class ApprovalPage(_Document, frozen=True):
     next: str | None
 
 
+class AuditEntry(_Document, frozen=True, kw_only=True):
+    """What an actor changed: a policy, an order that waits, a request for approval or its end, a repaired key. `before`
+    and `after` are what changed; null where there was or is nothing."""
+
+    actor: str
+    action: str
+    at: str
+    batch: int
+    channel: str | UnsetType | None = UNSET
+    sku: str | UnsetType | None = UNSET
+    order_id: str | UnsetType = UNSET
+    id: str | UnsetType = UNSET
+    kind: str | UnsetType = UNSET
+    requested_by: str | UnsetType = UNSET
+    reason: str | UnsetType | None = UNSET
+    subject: str | UnsetType = UNSET
+    key: str | UnsetType = UNSET
+    why: str | UnsetType = UNSET
+    before: Any = None
+    after: Any = None
+
+
 class WarehouseStock(_Document, frozen=True):
     """A SKU in one warehouse."""
 
@@ -190,7 +212,6 @@ class ChannelStock(_Document, frozen=True):
 
 
 class StockFields(_Document, frozen=True):
-
     sku: str
     version: int
     on_hand: int

@@ -355,9 +355,7 @@ class _RunBuilder:
 
     def limited(self) -> DraftCommand:
         """A channel with limits of unpaid units and no other policy."""
-        return DraftCommand(
-            commands.SetPolicy, {"channel": self.one(CHANNELS), "sku": None, "policy": self._limits()}
-        )
+        return DraftCommand(commands.SetPolicy, {"channel": self.one(CHANNELS), "sku": None, "policy": self._limits()})
 
     def _limits(self) -> dict[str, int]:
         return {"held_units_max": self.one((6, 12, 25)), "buyer_units_max": self.one((4, 8, 15))}
