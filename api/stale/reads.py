@@ -20,7 +20,7 @@ from stocktide.api.settled_reads import SettledReads
 from stocktide.api.stale.topic_copy import CopyTooLarge, TopicCopy
 from stocktide.streams.contract.documents import StockAnswer
 from stocktide.tables.derived_rows import decode_derived_row
-from stocktide.tables.ledger.client import LedgerRead, Unblessed
+from stocktide.tables.ledger.client import LedgerError, LedgerRead, Unblessed
 from stocktide.tables.ledger.records import OrderRecord
 from stocktide.tables.stock_rows import decode_stock_row
 
@@ -109,8 +109,11 @@ class StaleReads:
         seconds = SUSPECT_SECONDS_MAX if is_suspect else LEDGER_SHARE * self._reads.request_seconds
         try:
             value = await of_ledger(min(deadline, now + seconds))
-        except OUTAGES as outage:
+        except OUTAGES as error:
+            outage: Exception = error
             self._failed_at = asyncio.get_running_loop().time()
+            if is_suspect and isinstance(outage, TimeoutError):
+                outage = LedgerError("it did not answer in time, as a moment ago")
             return await self._from_tables(of_tables, deadline, outage), True
         self._failed_at = float("-inf")
         return value, False

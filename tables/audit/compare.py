@@ -19,6 +19,8 @@ from stocktide.tables.ledger.queue_places import hold_place, place_in_queue
 from stocktide.tables.ledger.records import AWAITING_APPROVAL, MovementRecord, OrderRecord, SkuRecord
 
 Side = Literal["log", "redis", "table"]
+# The key of the sums of unpaid units, by group (lua/includes/unpaid.lua).
+UNPAID_SUMS = "unpaid"
 # The subject of a drift: a record's kind, a policy level, or a foreign key in Redis.
 Subject = Literal["sku", "order", "movement", "registry", "policy", "key"]
 _NEVER = 1 << 60

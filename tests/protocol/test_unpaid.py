@@ -50,3 +50,14 @@ async def test_an_entry_that_is_lost_or_wrong_is_found_and_repaired_with_its_sum
     assert await shop.redis.zrange(index, 0, -1, withscores=True) == [(b"m1", 2.0)]
     assert await shop.redis.hget(f"{shop.prefix}unpaid", "jd\nmei") == b"2"
     assert is_clean(await audit(shop))
+
+
+async def test_a_wrong_sum_is_found_and_counted_again_once_it_is_deleted(shop: ProtocolRig) -> None:
+    await hold(shop)
+    await shop.redis.hset(f"{shop.prefix}unpaid", mapping={"jd": 0, "jd\nnobody": 3})
+    findings = await audit(shop)
+    assert differences_by_key(findings) == {"key unpaid": {("redis", "sum of jd"), ("redis", "sum of jd\nnobody")}}
+    await shop.redis.delete(f"{shop.prefix}unpaid")
+    assert is_clean(await audit(shop))
+    decided = await shop.submit(place("x1", ("A", 1)), place("x2", ("A", 1)))
+    assert [each.outcome for each in decided.results] == ["reserved", "too_many_held"]

@@ -21,15 +21,9 @@ async def rows_of(shop: ApiTestClient, query: str, limit: int = 100) -> list[dic
     rows: list[dict[str, Any]] = []
     cursor = ""
     while True:
-        answer = await shop.get(f"/v1/audit?{query}&limit={limit}{cursor}")
-        assert answer.status == 200, answer.body
-        assert answer.headers["Content-Type"] == "application/x-ndjson; charset=utf-8"
-        page = [
-            orjson.loads(line)
-            for line in ((answer.body or b"") if isinstance(answer.body, bytes) else b"").splitlines()
-        ]
-        if isinstance(answer.body, dict):
-            page = [answer.body]
+        async with shop.session.get(f"{shop.api}/v1/audit?{query}&limit={limit}{cursor}") as answer:
+            assert (answer.status, answer.headers["Content-Type"]) == (200, "application/x-ndjson; charset=utf-8")
+            page = [orjson.loads(line) for line in (await answer.read()).splitlines()]
         assert len(page) <= limit
         rows += page
         if (following := answer.headers.get(NEXT_HEADER)) is None:
