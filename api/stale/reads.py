@@ -111,8 +111,9 @@ class StaleReads:
             value = await of_ledger(min(deadline, now + seconds))
         except OUTAGES as error:
             outage: Exception = error
-            self._failed_at = asyncio.get_running_loop().time()
-            if is_suspect and isinstance(outage, TimeoutError):
+            if not is_suspect:  # else reads that take longer than this would be stale for ever
+                self._failed_at = asyncio.get_running_loop().time()
+            elif isinstance(outage, TimeoutError):
                 outage = LedgerError("it did not answer in time, as a moment ago")
             return await self._from_tables(of_tables, deadline, outage), True
         self._failed_at = float("-inf")
