@@ -129,16 +129,13 @@ class RedisSide:
 
     async def summed_groups(self) -> set[str]:
         """The groups with a sum of unpaid units."""
-        names: list[bytes] = await self._redis.hkeys(self._prefix + "unpaid")  # type: ignore[assignment]
-        return set(map(_text, names))
+        sums: Any = await self._redis.hgetall(self._prefix + "unpaid")
+        return {_text(group) for group in sums}
 
     async def unpaid_of(self, group: str) -> tuple[int, int | None]:
         """The unpaid units in the index of a group, and their stored sum (None: it is counted when it is needed)."""
-        async with self._redis.pipeline(transaction=True) as pipeline:
-            pipeline.zrange(f"{self._prefix}unpaid:{group}", 0, -1, withscores=True)
-            pipeline.hget(self._prefix + "unpaid", group)
-            entries, stored = await pipeline.execute()
-        return int(sum(score for _, score in entries)), None if stored is None else int(stored)
+        *_, (units, stored) = await self._script(_encode([("unpaid", group, ())]), "0")
+        return units, None if stored is None else int(stored)
 
     async def entries(self, indexes: Sequence[str]) -> AsyncIterator[tuple[str, list[tuple[str, float]]]]:
         """The entries of many indexes: (name, entries), in pages."""
