@@ -65,6 +65,7 @@ def _operation(route: Route, schemas: dict[str, Any]) -> dict[str, Any]:
         answer: dict[str, Any] = {"description": route.summary}
         if shape is not None:
             answer["content"] = {route.answer_type: {"schema": schemas[repr(shape)]}}
+            answer["content"] |= {each: {"schema": {"type": "string"}} for each in route.other_types}
         operation["responses"][str(status)] = answer
     if route.path.startswith("/v1"):
         problem = {"application/problem+json": {"schema": schemas[repr(Problem)]}}

@@ -38,6 +38,7 @@ _SENTENCE_OF_OUTCOME: Mapping[str, str] = {
     Outcome.CHANNEL_SUSPENDED: "The channel does not sell this SKU at the moment.",
     Outcome.UNKNOWN_SKU: "No warehouse, announcement or policy has ever named this SKU.",
     Outcome.PREORDER_CAP_REACHED: "The order asks for more than may still be preordered.",
+    Outcome.TOO_MANY_HELD: "The channel or the buyer would hold more unpaid units than the channel's policy allows.",
     Outcome.CONFLICT: "This id was used before, for something else.",
     Outcome.ALREADY_FINAL: "The order can no longer be changed in this way.",
     Outcome.UNKNOWN_ORDER: "There is no order of this id.",

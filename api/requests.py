@@ -15,7 +15,8 @@ from aiohttp import web
 from multidict import MultiDict
 
 from stocktide.api import problems
-from stocktide.streams.contract.events import BODY_BYTES_MAX, BOM, Malformed, Name, decode_with
+from stocktide.streams.contract.events import BODY_BYTES_MAX, BOM, Malformed, Name, Time, decode_with
+from stocktide.streams.contract.times import ms_of
 
 Message = TypeVar("Message")
 
@@ -93,6 +94,14 @@ def parse_limit(given: str | None, default: int, limit_max: int) -> int | web.Re
     if given.isascii() and given.isdigit() and len(given) < 10 and 1 <= int(given) <= limit_max:
         return int(given)
     return problems.from_malformed(Malformed("invalid_field", f"a number from 1 to {limit_max}", "limit"))
+
+
+def parse_time(given: str) -> int | None:
+    """A time of a query as ms since the epoch; None if it is no time of the contract."""
+    try:
+        return ms_of(msgspec.convert(given, Time))
+    except (msgspec.ValidationError, OverflowError, ValueError):
+        return None
 
 
 async def read_body(request: web.Request, bytes_max: int = BODY_BYTES_MAX) -> bytes | web.Response:

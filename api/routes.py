@@ -14,6 +14,7 @@ from msgspec import Struct
 from stocktide.api.feeds.order_sse import OrderFeedHandler
 from stocktide.api.feeds.sse import FeedHandler
 from stocktide.api.handlers.approvals import ApprovalHandlers
+from stocktide.api.handlers.audit_log import CSV, AuditLogHandler
 from stocktide.api.handlers.board import BoardHandlers
 from stocktide.api.handlers.events import EventHandlers
 from stocktide.api.handlers.health import Readiness
@@ -23,6 +24,7 @@ from stocktide.api.handlers.orders import ExtendBody, OrderHandlers
 from stocktide.api.handlers.policies import PolicyBody, PolicyHandlers
 from stocktide.api.handlers.pools import PoolHandler
 from stocktide.api.handlers.stock import StockHandlers
+from stocktide.api.handlers.stock_list import StockListHandler
 from stocktide.api.metrics import ApiMetrics
 from stocktide.api.requests import ACTOR_HEADER
 from stocktide.streams.contract import documents
@@ -61,6 +63,8 @@ class Handlers(Struct, frozen=True):
     readiness: Readiness
     metrics: ApiMetrics
     pages: BoardHandlers
+    stock_list: StockListHandler
+    audit_log: AuditLogHandler
 
 
 class Route(Struct, frozen=True):
@@ -74,6 +78,8 @@ class Route(Struct, frozen=True):
     body: Any = None
     body_type: str = JSON
     answer_type: str = JSON
+    # Other types in which the same is answered.
+    other_types: tuple[str, ...] = ()
     query: tuple[str, ...] = ()
     headers: tuple[str, ...] = ()
 
@@ -81,7 +87,7 @@ class Route(Struct, frozen=True):
 def make_routes(handlers: Handlers) -> tuple[Route, ...]:
     """All calls."""
     changes = (*_orders(handlers), *_approvals(handlers), *_events(handlers))
-    return (*changes, *_reads(handlers), *_policies(handlers), *_service(handlers))
+    return (*changes, *_reads(handlers), *_operator_reads(handlers), *_policies(handlers), *_service(handlers))
 
 
 def _orders(handlers: Handlers) -> tuple[Route, ...]:
@@ -280,6 +286,30 @@ def _reads(handlers: Handlers) -> tuple[Route, ...]:
             answers={200: documents.OrderUpdate},
             answer_type=SSE,
             query=("last_event_id",),
+        ),
+    )
+
+
+def _operator_reads(handlers: Handlers) -> tuple[Route, ...]:
+    return (
+        Route(
+            "GET",
+            "/v1/stock",
+            handlers.stock_list.get,
+            "SKUs with their numbers, by page: all, those with a prefix, those that a channel has in a mode, or those"
+            " of which less than a number is available",
+            answers={200: documents.StockPage},
+            query=("sku", "prefix", "mode", "below", "cursor", "limit"),
+        ),
+        Route(
+            "GET",
+            "/v1/audit",
+            handlers.audit_log.get,
+            "Who changed what, oldest first, one a line; `X-Next-Cursor` is the cursor of the next page",
+            answers={200: documents.AuditEntry},
+            answer_type=NDJSON,
+            other_types=(CSV,),
+            query=("actor", "since", "cursor", "limit", "format"),
         ),
     )
 

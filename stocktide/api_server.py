@@ -10,14 +10,14 @@ import contextlib
 import logging
 import socket
 import sys
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
 from functools import partial
 from importlib.metadata import version
 from ipaddress import ip_address
 
 from aiohttp import web
-from aiokafka import AIOKafkaProducer
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.errors import KafkaError
 from redis.asyncio import Redis
 
@@ -30,6 +30,7 @@ from stocktide.api.feeds.snapshots import SnapshotMonitor
 from stocktide.api.feeds.sse import FeedHandler
 from stocktide.api.handlers import health
 from stocktide.api.handlers.approvals import ApprovalHandlers
+from stocktide.api.handlers.audit_log import AuditLogHandler
 from stocktide.api.handlers.board import BoardHandlers
 from stocktide.api.handlers.events import EventHandlers
 from stocktide.api.handlers.history import HistoryHandler
@@ -38,12 +39,15 @@ from stocktide.api.handlers.orders import OrderHandlers
 from stocktide.api.handlers.policies import PolicyHandlers
 from stocktide.api.handlers.pools import PoolHandler
 from stocktide.api.handlers.stock import StockHandlers
+from stocktide.api.handlers.stock_list import StockListHandler
 from stocktide.api.known_channels import KnownChannels
 from stocktide.api.listen import listen
 from stocktide.api.metrics import ApiMetrics
 from stocktide.api.openapi import make_openapi_document
 from stocktide.api.routes import Handlers, make_routes
 from stocktide.api.settled_reads import SettledReads
+from stocktide.api.stale.reads import PublishedTables, StaleReads
+from stocktide.api.stale.topic_copy import TopicCopy
 from stocktide.api_feeds import Feeds, make_consumer, make_feeds
 from stocktide.errors import CommandError, StartError
 from stocktide.main_loop import configure_logging, run_main, run_unless_stopped, stop_on_signals
@@ -52,7 +56,8 @@ from stocktide.settings import Settings
 from stocktide.streams.journal.log import KafkaLog
 from stocktide.streams.kafka.publish import OutputRow
 from stocktide.streams.kafka.raw_records import deliver_raw_records
-from stocktide.streams.topics import ALERTS, JOURNAL
+from stocktide.streams.kafka.read_topic import open_consumer
+from stocktide.streams.topics import ALERTS, AUDIT, JOURNAL, RESERVATIONS, STOCK, Topic
 from stocktide.tables.ledger.client import Ledger
 from stocktide.tables.ledger.connection import connect
 from stocktide.tables.ledger.control import LedgerControl
@@ -129,6 +134,9 @@ def _make_handlers(
     ledger = Ledger(redis, settings.app_id, limits)
     submitter = Submitter(ledger, settlements)
     reads = SettledReads(settlements, settings.request_seconds)
+    tables = PublishedTables(*(TopicCopy(_opener(settings, topic)) for topic in (STOCK, RESERVATIONS)))
+    stale = StaleReads(reads, tables)
+    stack.push_async_callback(stale.close)
     batcher = CommandBatcher(submitter)
     stack.push_async_callback(batcher.close)
     known = KnownChannels(submitter)
@@ -148,10 +156,12 @@ def _make_handlers(
     snapshots = SnapshotMonitor(hub, lambda cursor, limit: reads.settled(lambda: ledger.read_known_skus(cursor, limit)))
     readiness = health.Readiness(checks, feeds.notify)
     return Handlers(
-        orders=OrderHandlers(batcher, ledger, reads),
+        orders=OrderHandlers(batcher, ledger, reads, stale),
         approvals=ApprovalHandlers(batcher, ledger, reads),
-        order_lists=OrderListHandler(ledger, reads),
-        stock=StockHandlers(ledger, reads),
+        order_lists=OrderListHandler(ledger, reads, stale),
+        stock=StockHandlers(ledger, reads, stale),
+        stock_list=StockListHandler(ledger, reads, stale),
+        audit_log=AuditLogHandler(_opener(settings, AUDIT)),
         pools=PoolHandler(ledger, reads),
         history=HistoryHandler(
             ledger,
@@ -167,6 +177,11 @@ def _make_handlers(
         metrics=_make_metrics(batcher, submitter, feeds, snapshots, readiness, stalls),
         pages=BoardHandlers(),
     )
+
+
+def _opener(settings: Settings, topic: Topic) -> Callable[[], Awaitable[AIOKafkaConsumer]]:
+    """What opens a reader of a topic at its beginning."""
+    return partial(open_consumer, settings.kafka, topic.full_name(settings.app_id), **settings.kafka_access())
 
 
 async def _alert(event_producer: InputEventProducer, settings: Settings, rows: Sequence[OutputRow]) -> None:

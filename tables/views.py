@@ -8,9 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from functools import lru_cache
-from typing import TypeVar
 
-from msgspec import UNSET, Struct, UnsetType, structs
+from msgspec import UNSET, UnsetType, structs
 
 from stocktide.streams.contract.documents import (
     AnnouncedLine,
@@ -58,12 +57,12 @@ PARKED = "parked"
 _EXPIRING = frozenset({"reserved", AWAITING_APPROVAL})
 # Counter names are few: some per warehouse, channel and pool.
 _NAMES_CACHED = 65_536
-_Extended = TypeVar("_Extended", bound=Struct)
 
 
 def order_view(order_id: str, record: OrderRecord, replayed: bool) -> Order:
     """An order of the contract. A `parked` record is no order; check `is_order` first."""
-    return Order(*_order_fields(order_id, record), replayed, choice_due=_choice_due(record))
+    buyer = UNSET if record.buyer is None else record.buyer
+    return Order(*_order_fields(order_id, record), replayed, choice_due=_choice_due(record), buyer=buyer)
 
 
 def queued_line(place: int, sku: str, order_id: str, record: OrderRecord) -> QueuedLine | None:
@@ -94,6 +93,7 @@ def published_order(
         restated=restated or UNSET,
         event="order.repromised" if repromised else UNSET,
         choice_due=_choice_due(record),
+        buyer=UNSET if record.buyer is None else record.buyer,
     )
 
 
@@ -213,7 +213,9 @@ def stock_view(sku: str, record: SkuRecord, offers: Iterable[Offer]) -> StockAns
 def published_stock(sku: str, record: SkuRecord, offers: Iterable[Offer], batch: int) -> PublishedStock:
     """A row of `stock`."""
     intervals = {offer.channel: offer.publish_interval_ms for offer in offers if offer.publish_interval_ms is not None}
-    return _extend(PublishedStock, stock_view(sku, record, offers), batch, intervals, record)
+    fields = structs.astuple(stock_view(sku, record, offers))[:-1]  # without `stale`
+    published: Callable[..., PublishedStock] = PublishedStock
+    return published(*fields, batch, intervals, record)
 
 
 def movement_view(warehouse: str, id: str, record: MovementRecord) -> MovementAnswer:
@@ -281,11 +283,6 @@ def channel_update(sku: str, version: int, at_ms: int, offer: Offer) -> ChannelU
         as_of=rfc3339(at_ms),
         available_from=_time(offer.available_from),
     )
-
-
-def _extend(extended: Callable[..., _Extended], document: Struct, *more: object) -> _Extended:
-    """The document with the further fields of a subclass."""
-    return extended(*structs.astuple(document), *more)
 
 
 def _no_units() -> dict[str, int]:

@@ -18,11 +18,11 @@ from aiokafka.errors import KafkaError
 from msgspec import Meta, Struct
 
 from stocktide.api import problems
-from stocktide.api.requests import check_name, parse_limit, parse_query
+from stocktide.api.requests import check_name, parse_limit, parse_query, parse_time
 from stocktide.api.settled_reads import SettledReads
 from stocktide.streams.contract.documents import StockChange, StockHistory
-from stocktide.streams.contract.events import Malformed, Time
-from stocktide.streams.contract.times import explain_time, ms_of
+from stocktide.streams.contract.events import Malformed
+from stocktide.streams.contract.times import explain_time
 from stocktide.streams.journal.log import JournalLog
 from stocktide.streams.journal.record import Position
 from stocktide.tables.history.journal_search import BackwardSearch, JournalCursor, JournalReadStalled, ReadBudget
@@ -157,18 +157,11 @@ def _parse_parameters(sku: str, request: web.Request) -> tuple[int, HistoryCurso
     since_ms = decoded = None
     if cursor is not None and (decoded := _decode(cursor)) is None:
         return problems.from_malformed(Malformed("invalid_field", "not the `next` of a page", "cursor"))
-    if since is not None and (since_ms := _parse_time(since)) is None:
+    if since is not None and (since_ms := parse_time(since)) is None:
         return problems.from_malformed(Malformed("invalid_field", explain_time(since), "since"))
     if isinstance(limit, web.Response):
         return limit
     return limit, decoded, since_ms
-
-
-def _parse_time(given: str) -> int | None:
-    try:
-        return ms_of(msgspec.convert(given, Time))
-    except (msgspec.ValidationError, OverflowError, ValueError):
-        return None
 
 
 def _encode(cursor: HistoryCursor) -> str:

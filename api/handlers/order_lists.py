@@ -2,7 +2,8 @@
 
 In: filters and the bounds of a page in a query. Out: settled orders of the ledger, as the contract shows them. The
 ledger has no list of all orders: a pass goes through its keys, in no order, or through the SKUs. Each call does a
-bounded part of the pass, so a page may be short or empty although others follow.
+bounded part of the pass, so a page may be short or empty although others follow. While the ledger cannot be read, the
+pages are those of the published tables.
 """
 
 from __future__ import annotations
@@ -11,13 +12,15 @@ from functools import partial
 from typing import Annotated
 
 from aiohttp import web
-from msgspec import Meta, Struct
+from msgspec import UNSET, Meta, Struct
 from multidict import MultiDict
 
 from stocktide.api import problems
 from stocktide.api.cursors import decode_cursor, encode_cursor
 from stocktide.api.requests import check_channel, check_name, parse_limit, parse_query
 from stocktide.api.settled_reads import SettledReads
+from stocktide.api.stale.pages import TableCursor, orders_of_tables
+from stocktide.api.stale.reads import StaleReads
 from stocktide.streams.contract.documents import ORDER_STATES, Order, OrderPage, QueuePage
 from stocktide.streams.contract.events import Malformed
 from stocktide.tables.ledger.client import Ledger
@@ -109,9 +112,10 @@ class OrderFilter(Struct, frozen=True):
 class OrderListHandler:
     """The handler of `GET /v1/orders` and `GET /v1/preorders`."""
 
-    def __init__(self, ledger: Ledger, reads: SettledReads) -> None:
+    def __init__(self, ledger: Ledger, reads: SettledReads, stale: StaleReads) -> None:
         self._ledger = ledger
         self._reads = reads
+        self._stale = stale
 
     async def orders(self, request: web.Request) -> web.Response:
         """`GET /v1/orders?state=…&short=true&at_risk=true&channel=…&sku=…&cursor=…&limit=…`; several `state` may be
@@ -123,19 +127,25 @@ class OrderListHandler:
         limit = parse_limit(query.get("limit"), PAGE_ORDERS_DEFAULT, PAGE_ORDERS_MAX)
         if isinstance(limit, web.Response):
             return limit
-        given = query.get("cursor")
-        following: Struct | None
+        place = _parse_place(query.get("cursor"), wanted)
+        if isinstance(place, web.Response):
+            return place
+        after = place.order_id if isinstance(place, TableCursor) else ""
+        (items, following), is_stale = await self._stale.either(
+            partial(self._of_ledger, wanted, place, limit),
+            partial(orders_of_tables, self._stale.tables, wanted, after, limit),
+        )
+        cursor = None if following is None else encode_cursor(following)
+        return problems.json_response(OrderPage(items, cursor, stale=is_stale or UNSET))
+
+    async def _of_ledger(
+        self, wanted: OrderFilter, at: KeyCursor | SkuCursor | TableCursor, limit: int, deadline: float
+    ) -> tuple[list[Order], Struct | None]:
+        """A page; after one of the tables the pass begins anew."""
         if wanted.short or wanted.at_risk:
-            entry = SkuCursor(wanted.sku or "") if given is None else decode_cursor(given, SkuCursor)
-            if isinstance(entry, web.Response):
-                return entry
-            items, following = await self._of_skus(wanted, entry, limit)
-        else:
-            keys = KeyCursor() if given is None else decode_cursor(given, KeyCursor)
-            if isinstance(keys, web.Response):
-                return keys
-            items, following = await self._of_keys(wanted, keys, limit)
-        return problems.json_response(OrderPage(items, None if following is None else encode_cursor(following)))
+            entry = at if isinstance(at, SkuCursor) else SkuCursor(wanted.sku or "")
+            return await self._of_skus(wanted, entry, limit, deadline)
+        return await self._of_keys(wanted, at if isinstance(at, KeyCursor) else KeyCursor(), limit, deadline)
 
     async def queue(self, request: web.Request) -> web.Response:
         """`GET /v1/preorders?sku=…&cursor=…&limit=…`."""
@@ -158,9 +168,11 @@ class OrderListHandler:
         following = None if found.next is None else encode_cursor(_sku_cursor(found.next))
         return problems.json_response(QueuePage([line for line in lines if line is not None], following))
 
-    async def _of_keys(self, wanted: OrderFilter, at: KeyCursor, limit: int) -> tuple[list[Order], KeyCursor | None]:
+    async def _of_keys(
+        self, wanted: OrderFilter, at: KeyCursor, limit: int, deadline: float
+    ) -> tuple[list[Order], KeyCursor | None]:
         """A page of a pass over all keys. A call that found more than fits into page and cursor is left out."""
-        deadline, items, keys = self._reads.deadline(), dict[str, Order](), min(limit, FIRST_KEYS)
+        items, keys = dict[str, Order](), min(limit, FIRST_KEYS)
         before, place = dict(items), at
         for _ in range(READS_MAX):
             if at.is_end or len(items) >= limit:
@@ -179,9 +191,11 @@ class OrderListHandler:
             items, at = before, place
         return list(items.values()), None if at.is_end else at
 
-    async def _of_skus(self, wanted: OrderFilter, at: SkuCursor, limit: int) -> tuple[list[Order], SkuCursor | None]:
+    async def _of_skus(
+        self, wanted: OrderFilter, at: SkuCursor, limit: int, deadline: float
+    ) -> tuple[list[Order], SkuCursor | None]:
         """A page of a pass over the SKUs whose orders are short or at risk."""
-        deadline, items = self._reads.deadline(), dict[str, Order]()
+        items = dict[str, Order]()
         following: EntryCursor | None = EntryCursor(wanted.sku or at.sku, at.score, at.order_id)
         for _ in range(READS_MAX):
             if following is None or len(items) >= limit:
@@ -198,6 +212,17 @@ class OrderListHandler:
                 _add(items, [row for row in group.rows if wanted.matches_in(group, row.record)])
             following = found.next
         return list(items.values()), None if following is None else _sku_cursor(following)
+
+
+def _parse_place(given: str | None, wanted: OrderFilter) -> KeyCursor | SkuCursor | TableCursor | web.Response:
+    """Where a page begins: the cursor of a page of the ledger with the same filter, or of the tables."""
+    of_skus = wanted.short or wanted.at_risk
+    if given is None:
+        return SkuCursor(wanted.sku or "") if of_skus else KeyCursor()
+    of_tables = decode_cursor(given, TableCursor)
+    if isinstance(of_tables, TableCursor):
+        return of_tables
+    return decode_cursor(given, SkuCursor) if of_skus else decode_cursor(given, KeyCursor)
 
 
 def _add(items: dict[str, Order], rows: list[FoundOrder]) -> None:

@@ -7,16 +7,18 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, TypeVar
 
 import msgspec
 from aiohttp import web
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from stocktide.api import problems
 from stocktide.api.batching import CommandBatcher, SettledResult
 from stocktide.api.requests import check_name, read_actor, read_message
 from stocktide.api.settled_reads import SettledReads
+from stocktide.api.stale.reads import StaleReads
 from stocktide.streams.contract.events import (
     HOLD_SECONDS_DEFAULT,
     AssignBody,
@@ -69,10 +71,11 @@ _ActionBody = TypeVar("_ActionBody", HoldBackBody, AssignBody)
 class OrderHandlers:
     """The handlers of `/v1/orders`."""
 
-    def __init__(self, batcher: CommandBatcher, ledger: Ledger, reads: SettledReads) -> None:
+    def __init__(self, batcher: CommandBatcher, ledger: Ledger, reads: SettledReads, stale: StaleReads) -> None:
         self._batcher = batcher
         self._ledger = ledger
         self._reads = reads
+        self._stale = stale
 
     async def place(self, request: web.Request) -> web.Response:
         """`POST /v1/orders`: 201, 202 where it waits for approval, 200 when repeated, 409 when refused."""
@@ -138,10 +141,13 @@ class OrderHandlers:
         order_id = request.match_info["order_id"]
         if (invalid := check_name("order_id", order_id)) is not None:
             return invalid
-        order = await self._reads.settled(lambda: self._ledger.read_order(order_id))
+        order, is_stale = await self._stale.read(
+            partial(self._ledger.read_order, order_id), partial(self._stale.tables.order, order_id)
+        )
         if order is None or order.state == AWAITING_APPROVAL:
             return problems.from_outcome(Outcome.UNKNOWN_ORDER)
-        return problems.json_response(order_view(order_id, order, replayed=False))
+        view = order_view(order_id, order, replayed=False)
+        return problems.json_response(structs.replace(view, stale=True) if is_stale else view)
 
     async def _submit_action(
         self,

@@ -65,10 +65,14 @@ class PolicyBody(Struct, frozen=True, kw_only=True):
     fill: Literal["in_part", "complete_first"] | None = None
     # A promised date that moved by more days makes an order `choice_due`.
     slip_days_max: Annotated[int, Meta(ge=0, le=SLIP_DAYS_MAX)] | None = None
+    # Unpaid units that the orders of the channel, and of each of its buyers, may hold; of a channel's level alone.
+    held_units_max: Units | None = None
+    buyer_units_max: Units | None = None
 
 
 # Shown where they are set.
-_OPTIONAL_FIELDS = ("purposes", "pool_only", "reroute", "fill", "slip_days_max")
+_OPTIONAL_FIELDS = ("purposes", "pool_only", "reroute", "fill", "slip_days_max", "held_units_max", "buyer_units_max")
+_CHANNEL_FIELDS = ("held_units_max", "buyer_units_max")
 _POLICY_BODY = msgspec.json.Decoder(PolicyBody)
 
 
@@ -138,6 +142,8 @@ class PolicyHandlers:
         policy = validate_policy(body)
         if isinstance(policy, dict) and "fill" in policy and level[0] != EVERY_CHANNEL:
             policy = Malformed("invalid_field", "one queue serves all channels: it is set at `*/{sku}`", "fill")
+        if isinstance(policy, dict) and level[1] is not None and (wrong := policy.keys() & set(_CHANNEL_FIELDS)):
+            policy = Malformed("invalid_field", "it counts the units of all SKUs: it is set for a channel", min(wrong))
         if isinstance(policy, Malformed):
             return problems.from_malformed(policy)
         actor = read_actor(request)

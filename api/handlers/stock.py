@@ -5,12 +5,23 @@ In: names in a path, the bounds of a page in a query. Out: settled records of th
 
 from __future__ import annotations
 
+from functools import partial
+
 from aiohttp import web
+from msgspec import UNSET, structs
 
 from stocktide.api import problems
 from stocktide.api.requests import check_channel, check_name, parse_limit, parse_query
 from stocktide.api.settled_reads import SettledReads
-from stocktide.streams.contract.documents import AnnouncementPage, ChannelPage, Channels
+from stocktide.api.stale.pages import channel_of_tables
+from stocktide.api.stale.reads import StaleReads
+from stocktide.streams.contract.documents import (
+    AnnouncementPage,
+    ChannelPage,
+    Channels,
+    ChannelUpdate,
+    StockAnswer,
+)
 from stocktide.streams.contract.events import Malformed
 from stocktide.streams.topics import join_key, split_key
 from stocktide.tables.ledger.client import PAGE_SKUS_MAX, Ledger
@@ -25,17 +36,26 @@ class StockHandlers:
     """The handlers of `/v1/stock`, `/v1/channels/{channel}/stock`, `/v1/warehouses/{warehouse}/movements/{id}` and
     `/v1/expected`."""
 
-    def __init__(self, ledger: Ledger, reads: SettledReads) -> None:
+    def __init__(self, ledger: Ledger, reads: SettledReads, stale: StaleReads) -> None:
         self._ledger = ledger
         self._reads = reads
+        self._stale = stale
 
     async def sku(self, request: web.Request) -> web.Response:
         """`GET /v1/stock/{sku}`."""
         sku = request.match_info["sku"]
         if (invalid := check_name("sku", sku)) is not None:
             return invalid
-        found = await self._reads.settled(lambda: self._ledger.read_sku(sku))
-        return problems.unknown_sku() if found is None else problems.json_response(stock_view(sku, *found))
+        found, is_stale = await self._stale.either(
+            partial(self._sku_of_ledger, sku), partial(self._stale.tables.sku, sku)
+        )
+        if found is None:
+            return problems.unknown_sku()
+        return problems.json_response(structs.replace(found, stale=True) if is_stale else found)
+
+    async def _sku_of_ledger(self, sku: str, deadline: float) -> StockAnswer | None:
+        found = await self._reads.settled(partial(self._ledger.read_sku, sku), deadline)
+        return None if found is None else stock_view(sku, *found)
 
     async def channel(self, request: web.Request) -> web.Response:
         """`GET /v1/channels/{channel}/stock?sku=…&cursor=…&limit=…`; `sku` may be repeated."""
@@ -55,9 +75,18 @@ class StockHandlers:
         limit = parse_limit(query.get("limit"), PAGE_SKUS_DEFAULT, PAGE_SKUS_MAX)
         if isinstance(limit, web.Response):
             return limit
-        items, following = await self._reads.settled(lambda: self._ledger.read_channel(channel, skus, cursor, limit))
-        updates = [channel_update(item.sku, item.version, item.at, item.offer) for item in items]
-        return problems.json_response(ChannelPage(updates, following))
+        (updates, following), is_stale = await self._stale.either(
+            partial(self._channel_of_ledger, channel, skus, cursor, limit),
+            partial(channel_of_tables, self._stale.tables, channel, skus, cursor, limit),
+        )
+        return problems.json_response(ChannelPage(updates, following, stale=is_stale or UNSET))
+
+    async def _channel_of_ledger(
+        self, channel: str, skus: list[str] | None, cursor: str, limit: int, deadline: float
+    ) -> tuple[list[ChannelUpdate], str | None]:
+        read = partial(self._ledger.read_channel, channel, skus, cursor, limit)
+        items, following = await self._reads.settled(read, deadline)
+        return [channel_update(item.sku, item.version, item.at, item.offer) for item in items], following
 
     async def channels(self, request: web.Request) -> web.Response:
         """`GET /v1/channels`: the channels that had a policy, an order or a subscriber."""

@@ -37,6 +37,7 @@ COMMANDS: tuple[tuple[str, ...], ...] = (
     ("DEL", "{key}"),
     ("EVALSHA", "x", "1", "{key}"),
     ("GET", "{key}"),
+    ("HDEL", "{key}", "f"),
     ("HGET", "{key}", "f"),
     ("HGETALL", "{key}"),
     ("HMGET", "{key}", "f"),

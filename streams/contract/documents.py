@@ -74,17 +74,21 @@ class OrderFields(_Document, frozen=True):
 
 class Order(OrderFields, frozen=True):
     """An order as it is now. `choice_due`: it still waits, and its promise moved by more days than the channel's policy
-    allows."""
+    allows. `buyer` where it was given. `stale`: the ledger cannot be read now, and this may not be the newest state."""
 
     replayed: bool
     choice_due: bool | UnsetType = UNSET
+    buyer: str | UnsetType = UNSET
+    stale: bool | UnsetType = UNSET
 
 
 class OrderPage(_Document, frozen=True):
-    """A page of orders, which may be short or empty although `next`, the cursor of the page after it, is not null."""
+    """A page of orders, which may be short or empty although `next`, the cursor of the page after it, is not null.
+    `stale` as in `Order`."""
 
     items: list[Order]
     next: str | None
+    stale: bool | UnsetType = UNSET
 
 
 class QueuedLine(Line, frozen=True, kw_only=True):
@@ -121,6 +125,7 @@ class PublishedOrder(OrderFields, frozen=True):
     restated: bool | UnsetType = UNSET
     event: str | UnsetType = UNSET
     choice_due: bool | UnsetType = UNSET
+    buyer: str | UnsetType = UNSET
 
 
 # What of a row is not for readers of orders.
@@ -163,6 +168,28 @@ class ApprovalPage(_Document, frozen=True):
     next: str | None
 
 
+class AuditEntry(_Document, frozen=True, kw_only=True):
+    """What an actor changed: a policy, an order that waits, a request for approval or its end, a repaired key. `before`
+    and `after` are what changed; null where there was or is nothing."""
+
+    actor: str
+    action: str
+    at: str
+    batch: int
+    channel: str | UnsetType | None = UNSET
+    sku: str | UnsetType | None = UNSET
+    order_id: str | UnsetType = UNSET
+    id: str | UnsetType = UNSET
+    kind: str | UnsetType = UNSET
+    requested_by: str | UnsetType = UNSET
+    reason: str | UnsetType | None = UNSET
+    subject: str | UnsetType = UNSET
+    key: str | UnsetType = UNSET
+    why: str | UnsetType = UNSET
+    before: Any = None
+    after: Any = None
+
+
 class WarehouseStock(_Document, frozen=True):
     """A SKU in one warehouse."""
 
@@ -184,9 +211,7 @@ class ChannelStock(_Document, frozen=True):
     available_from: str | UnsetType = UNSET
 
 
-class StockAnswer(_Document, frozen=True):
-    """A SKU, everywhere."""
-
+class StockFields(_Document, frozen=True):
     sku: str
     version: int
     on_hand: int
@@ -204,7 +229,22 @@ class StockAnswer(_Document, frozen=True):
     as_of: str
 
 
-class PublishedStock(StockAnswer, frozen=True):
+class StockAnswer(StockFields, frozen=True):
+    """A SKU, everywhere. `stale` as in `Order`."""
+
+    stale: bool | UnsetType = UNSET
+
+
+class StockPage(_Document, frozen=True):
+    """A page of SKUs by name, which may be short or empty although `next`, the cursor of the page after it, is not
+    null."""
+
+    items: list[StockAnswer]
+    next: str | None
+    stale: bool | UnsetType = UNSET
+
+
+class PublishedStock(StockFields, frozen=True):
     """A row of `stock`; `publish_interval_ms` of the channels whose policy sets one, `record` the ledger's."""
 
     batch: int
@@ -274,10 +314,11 @@ class ChannelUpdate(_Document, frozen=True):
 
 
 class ChannelPage(_Document, frozen=True):
-    """A page of a channel's stock; `next` is the cursor of the page after it."""
+    """A page of a channel's stock; `next` is the cursor of the page after it. `stale` as in `Order`."""
 
     items: list[ChannelUpdate]
     next: str | None
+    stale: bool | UnsetType = UNSET
 
 
 class Pool(_Document, frozen=True):

@@ -38,6 +38,8 @@ Name = Annotated[
     str,
     Meta(min_length=1, max_length=NAME_LENGTH_MAX, pattern=r"^[^\s\x00-\x1f\x7f]+$", description="A name"),
 ]
+# Who places an order, as the channel names them: any printable text.
+Buyer = Annotated[str, Meta(min_length=1, max_length=NAME_LENGTH_MAX, pattern=r"^[^\x00-\x1f\x7f]+$")]
 Text = Annotated[str, Meta(max_length=TEXT_LENGTH_MAX)]
 Reason = Annotated[str, Meta(min_length=1, max_length=TEXT_LENGTH_MAX)]
 Time = Annotated[datetime, Meta(tz=True)]
@@ -118,6 +120,8 @@ class OrderBody(Struct, frozen=True, kw_only=True):
     # Takes units from below every threshold and buffer, once a second person approves; it needs a reason.
     force: bool = False
     reason: Text | None = None
+    # Who places it, as the channel names them: the policy may bound a buyer's unpaid units.
+    buyer: Buyer | None = None
 
 
 class PayBody(Struct, frozen=True):
@@ -194,6 +198,7 @@ class OrderPlaced(_OrderEvent, frozen=True, kw_only=True, tag="order.placed"):
     force: bool = False
     reason: Text | None = None
     actor: Name | None = None
+    buyer: Buyer | None = None
 
 
 class OrderPaid(_OrderEvent, frozen=True, kw_only=True, omit_defaults=True, tag="order.paid"):

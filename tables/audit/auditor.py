@@ -160,7 +160,7 @@ class Auditor:
         return Findings(
             batch=self.fold.batch,
             whole=self.fold.is_whole,
-            drifts=merge_drifts(self.fold, in_log, self.redis_drifts, self.table_drifts, redis.foreign),
+            drifts=merge_drifts(self.fold, in_log, self.redis_drifts, self.table_drifts, redis.foreign, redis.sums),
             unsettled=tuple(f"{kind} {key}" for kind, key in tables.unsettled),
             counts=counts,
             sides=sides if self._skus is None else None,

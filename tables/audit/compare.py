@@ -19,6 +19,8 @@ from stocktide.tables.ledger.queue_places import hold_place, place_in_queue
 from stocktide.tables.ledger.records import AWAITING_APPROVAL, MovementRecord, OrderRecord, SkuRecord
 
 Side = Literal["log", "redis", "table"]
+# The key of the sums of unpaid units, by group (lua/includes/unpaid.lua).
+UNPAID_SUMS = "unpaid"
 # The subject of a drift: a record's kind, a policy level, or a foreign key in Redis.
 Subject = Literal["sku", "order", "movement", "registry", "policy", "key"]
 _NEVER = 1 << 60
@@ -62,7 +64,7 @@ def parked_bytes_of(record: Record | None) -> int | None:
 
 
 def entries_of(record: Record | None) -> dict[str, int]:
-    """The scores of an order in the indexes of holds and the queues, and in `approvals`, by their names."""
+    """The scores of an order in the indexes of holds, queues and unpaid units, and in `approvals`, by their names."""
     if not isinstance(record, OrderRecord):
         return {}
     entries = {f"held:{line.sku}": hold_place(record) for line in record.lines if line.reserved}
@@ -72,7 +74,7 @@ def entries_of(record: Record | None) -> dict[str, int]:
             entries[f"queue:{line.sku}\n{record.channel}"] = place
     if record.state == AWAITING_APPROVAL:
         entries["approvals"] = 0
-    return entries
+    return entries | {index: units for index, units in record.unpaid_entries.items() if units}
 
 
 def _is_older(record: Record | None, index: str, found: float | None) -> bool:

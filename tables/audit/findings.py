@@ -6,11 +6,11 @@ In: the results of the passes, and the fold of the log. Out: `Findings` as of on
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from msgspec import Struct, field
 
-from stocktide.tables.audit.compare import Difference, Drift, Subject, fields_differing
+from stocktide.tables.audit.compare import UNPAID_SUMS, Difference, Drift, Subject, fields_differing
 from stocktide.tables.audit.digest import (
     EXPIRY_MARGIN_MS,
     Digest,
@@ -159,6 +159,7 @@ def merge_drifts(
     redis: Mapping[RedisKey, ExaminedKey],
     tables: Mapping[TableKey, DriftingRow],
     foreign: Iterable[str],
+    sums: Sequence[Difference] = (),
 ) -> tuple[Drift, ...]:
     """One drift per key, with the differences of all sides."""
     found: dict[tuple[Subject, str], list[Difference]] = {}
@@ -172,6 +173,8 @@ def merge_drifts(
         found.setdefault((table, key), []).extend(shown.differences)
     for name in foreign:
         found["key", name] = [Difference("redis", "key", None, "a key that is not Stocktide's")]
+    if sums:
+        found["key", UNPAID_SUMS] = list(sums)
     return tuple(
         Drift(subject, key, tuple(differences), since.get((subject, key)) or _batch_of(fold, subject, key))
         for (subject, key), differences in sorted(found.items())

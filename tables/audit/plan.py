@@ -17,7 +17,15 @@ from msgspec import Struct, structs
 
 from stocktide.streams.topics import split_key
 from stocktide.tables.audit.auditor import Auditor
-from stocktide.tables.audit.compare import Difference, Drift, Subject, entries_of, fields_differing, index_differences
+from stocktide.tables.audit.compare import (
+    UNPAID_SUMS,
+    Difference,
+    Drift,
+    Subject,
+    entries_of,
+    fields_differing,
+    index_differences,
+)
 from stocktide.tables.audit.digest import Kind, Record, canonical, decode, stored_kind
 from stocktide.tables.audit.findings import Findings
 from stocktide.tables.audit.fold import counter_deltas
@@ -69,9 +77,10 @@ class RepairPlanner:
         audit."""
         for (subject, key), drift in self._drifts.items():
             if subject == "key":
-                yield Correction(
-                    subject, key, drift.differences, by_hand="inspect it, and delete it if nothing uses it"
-                )
+                by_hand = "inspect it, and delete it if nothing uses it"
+                if key == UNPAID_SUMS:
+                    by_hand = "delete it: a sum that is missing is counted again"
+                yield Correction(subject, key, drift.differences, by_hand=by_hand)
             elif subject == "policy":
                 yield Correction(subject, key, drift.differences, command=self._policy(key, drift))
         for kinds in (("order", "movement", "registry"), ("sku",)):

@@ -127,6 +127,16 @@ class RedisSide:
             if not cursor:
                 return
 
+    async def summed_groups(self) -> set[str]:
+        """The groups with a sum of unpaid units."""
+        sums: Any = await self._redis.hgetall(self._prefix + "unpaid")
+        return {_text(group) for group in sums}
+
+    async def unpaid_of(self, group: str) -> tuple[int, int | None]:
+        """The unpaid units in the index of a group, and their stored sum (None: it is counted when it is needed)."""
+        *_, (units, stored) = await self._script(_encode([("unpaid", group, ())]), "0")
+        return units, None if stored is None else int(stored)
+
     async def entries(self, indexes: Sequence[str]) -> AsyncIterator[tuple[str, list[tuple[str, float]]]]:
         """The entries of many indexes: (name, entries), in pages."""
         for start in range(0, len(indexes), _INDEXES_PER_TRIP):

@@ -44,7 +44,7 @@ _SCORES: dict[str, Callable[[Record | None], int | None]] = {
 }
 # The keys of a shard that are neither records nor indexes of holds or queues.
 _OWN_KEYS = frozenset(
-    {"head", "settled", "blessed", "outbox", "restate", "waiting_bytes", "patched", "moves-from", "counts"}
+    {"head", "settled", "blessed", "outbox", "restate", "waiting_bytes", "patched", "moves-from", "counts", "unpaid"}
     | {"skus", *_SCORES}
 )
 # Readings whose batch is lost because Redis restarted without it; more are an outage.
@@ -84,6 +84,8 @@ class RedisPass:
         # Suspects with the indexes of holds and queues in which they were found.
         self._suspects: dict[RedisKey, set[str]] = {}
         self._foreign: set[str] = set()
+        # Sums of unpaid units that differ from what they sum.
+        self.sums: list[Difference] = []
         self.compared = 0
         self.in_flight = 0
 
@@ -97,6 +99,8 @@ class RedisPass:
         else:
             indexes = self._indexes_of(self._skus)
         await self._scan_entries(indexes)
+        if self._skus is None:
+            await self._check_sums(indexes)
         suspects, self._suspects = self._suspects, {}
         drifting = {}
         async for found in self.examine(suspects):
@@ -164,7 +168,7 @@ class RedisPass:
         except UnicodeDecodeError:
             self._foreign.add(name.decode(errors="backslashreplace"))
             return
-        if colon and word in ("held", "queue"):
+        if colon and word in ("held", "queue", "unpaid"):
             indexes[f"{word}:{key}"] = None
         elif name == b"approvals":
             indexes["approvals"] = None
@@ -202,6 +206,14 @@ class RedisPass:
             scanned += 1
             self._report("holds", min(scanned, len(indexes)), len(indexes))
             await asyncio.sleep(0)
+
+    async def _check_sums(self, indexes: Iterable[str]) -> None:
+        """Compare each sum of unpaid units with the entries in its index, as of one moment."""
+        groups = {name.removeprefix("unpaid:") for name in indexes if name.startswith("unpaid:")}
+        for group in sorted(groups | await self._side.summed_groups()):
+            entries, stored = await self._side.unpaid_of(group)
+            if stored not in (None, entries):
+                self.sums.append(Difference("redis", f"sum of {group}", entries, stored))
 
     def _suspect(self, kind: Kind, key: str, indexes: Iterable[str] = ()) -> None:
         self._suspects.setdefault((kind, key), set()).update(indexes)

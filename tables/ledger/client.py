@@ -173,6 +173,30 @@ class RequestPage(Struct, frozen=True, array_like=True):
     more: bool
 
 
+class FoundSku(Struct, frozen=True, array_like=True):
+    """A SKU with its packed record, and its offer on every known channel."""
+
+    sku: str
+    found: tuple[msgspec.Raw, tuple[Offer, ...]]
+
+    @property
+    def record(self) -> SkuRecord:
+        """The record."""
+        return unpack_sku(self.found[0])
+
+    @property
+    def offers(self) -> tuple[Offer, ...]:
+        """The offers."""
+        return self.found[1]
+
+
+class StockSkus(Struct, frozen=True, array_like=True):
+    """SKUs by name; `last` is the last name that was looked at, "" if none follows."""
+
+    rows: tuple[FoundSku, ...]
+    last: str
+
+
 _encode = msgspec.msgpack.Encoder().encode
 _MOVEMENT = msgspec.msgpack.Decoder(MovementRecord)
 _SKU = msgspec.msgpack.Decoder(tuple[msgspec.Raw, tuple[Offer, ...]])
@@ -181,6 +205,7 @@ _EXPECTED = msgspec.msgpack.Decoder(ExpectedPage)
 _KNOWN = msgspec.msgpack.Decoder(KnownSkus)
 _POOLS = msgspec.msgpack.Decoder(PooledSkus)
 _REQUESTS = msgspec.msgpack.Decoder(RequestPage)
+_STOCK = msgspec.msgpack.Decoder(StockSkus)
 _POLICY = msgspec.msgpack.Decoder(tuple[dict[str, Any] | tuple[()] | None, dict[str, Any]])
 _REGISTRY = msgspec.msgpack.Decoder(RegistryRecord)
 
@@ -237,6 +262,18 @@ class Ledger:
         answer = await self._ask("channel", channel, cursor, limit)
         items = _ITEMS.decode(answer[3])
         return _read(answer, (items, items[-1].sku if len(items) == limit else None))
+
+    async def read_stock(self, prefix: str, after: str, limit: int) -> LedgerRead[StockSkus]:
+        """Up to `limit` SKUs whose names begin with `prefix`, after the name `after` ("" from the start)."""
+        # No byte of UTF-8 is 0xff.
+        first = b"(" + after.encode() if after >= prefix and after else b"[" + prefix.encode()
+        answer = await self._ask("stock", first, b"(" + prefix.encode() + b"\xff", min(limit, PAGE_SKUS_MAX))
+        return _read(answer, _STOCK.decode(answer[3]))
+
+    async def read_skus(self, skus: Sequence[str], limit: int) -> LedgerRead[StockSkus]:
+        """Up to `limit` of these SKUs, without those that are unknown."""
+        answer = await self._ask("stock", "", "", min(limit, PAGE_SKUS_MAX), *skus[:PAGE_SKUS_MAX])
+        return _read(answer, _STOCK.decode(answer[3]))
 
     async def read_known_skus(self, cursor: str, limit: int) -> LedgerRead[KnownSkus]:
         """The number of known SKUs, and the names of up to `limit` after `cursor` ("" from the start)."""
@@ -303,7 +340,7 @@ class Ledger:
         answer = await self._ask("registry")
         return _read(answer, _REGISTRY.decode(answer[3]))
 
-    async def _ask(self, *arguments: str | int) -> Any:
+    async def _ask(self, *arguments: str | int | bytes) -> Any:
         try:
             try:
                 return await self._read(*arguments)

@@ -62,6 +62,7 @@ class Place(_OrderCommand, frozen=True, kw_only=True, omit_defaults=True, tag="p
     force: bool = False
     reason: str | None = None
     actor: str | None = None
+    buyer: str | None = None
 
 
 class _ApprovalCommand(_Command, frozen=True, kw_only=True, omit_defaults=True):
@@ -350,6 +351,7 @@ def make_place(
         force=forced[0],
         reason=forced[1],
         actor=forced[2],
+        buyer=body.buyer,
         fingerprint=fingerprint(
             "place",
             body.channel,
@@ -363,6 +365,7 @@ def make_place(
             body.supersedes,
             *(("paid",) if body.paid else ()),
             *(("force", body.reason) if body.force else ()),
+            *(("buyer", body.buyer) if body.buyer is not None else ()),
         ),
         origin=origin,
     )

@@ -77,6 +77,8 @@ class Outcome(StrEnum):
     MORE_THAN_AVAILABLE = "more_than_available"
     MORE_THAN_RESERVED = "more_than_reserved"
     POOL_ENDED = "pool_ended"
+    # The last for which a result in a payload has room (lua/includes/payload.lua, packed_results).
+    TOO_MANY_HELD = "too_many_held"
 
 
 REFUSALS_OF_LINES = frozenset(
@@ -85,6 +87,7 @@ REFUSALS_OF_LINES = frozenset(
         Outcome.CHANNEL_SUSPENDED,
         Outcome.UNKNOWN_SKU,
         Outcome.PREORDER_CAP_REACHED,
+        Outcome.TOO_MANY_HELD,
     }
 )
 REFUSALS = REFUSALS_OF_LINES | {

@@ -88,6 +88,8 @@ class _RareFields(Struct):
     held_back: dict[str, bool] = {}
     passed_over: dict[str, int] = {}
     choice_due: bool = False
+    buyer: str | None = None
+    bounded: bool = False
 
 
 class _PackedSku(Struct, array_like=True, gc=False):

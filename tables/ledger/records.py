@@ -83,7 +83,8 @@ class OrderRecord(Struct, frozen=True, omit_defaults=True):
     `allow_preorder` false. An order that needs an `approval` is in the state `awaiting_approval` until `expires_at`,
     and holds nothing. `held_back` are the SKUs of lines that an operator keeps from being filled, `passed_over`
     counts by SKU how often others were filled whole before it (`lua/includes/complete_first.lua`). `choice_due`: a
-    promise moved by more days than the policy allows, and an alert has said so.
+    promise moved by more days than the policy allows, and an alert has said so. `buyer` is who places it, as its
+    channel names them. `bounded`: it was placed under a limit, and its unpaid units count towards it.
     """
 
     state: str
@@ -109,6 +110,17 @@ class OrderRecord(Struct, frozen=True, omit_defaults=True):
     held_back: dict[str, bool] = field(default_factory=dict)
     passed_over: dict[str, int] = field(default_factory=dict)
     choice_due: bool = False
+    buyer: str | None = None
+    bounded: bool = False
+
+    @property
+    def unpaid_entries(self) -> dict[str, int]:
+        """Its scores in the indexes of unpaid units (`lua/includes/unpaid.lua`), by their names."""
+        if not self.bounded:
+            return {}
+        units = sum(line.reserved + line.preordered + line.short for line in self.lines)
+        groups = [self.channel, *([] if self.buyer is None else [f"{self.channel}\n{self.buyer}"])]
+        return {f"unpaid:{group}": units if self.state == "reserved" else 0 for group in groups}
 
 
 class MovementLine(Struct, frozen=True, omit_defaults=True):

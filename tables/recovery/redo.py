@@ -213,6 +213,8 @@ class Writes:
                 self._index(f"queue:{line.sku}\n{order.channel}", order_id, place)
         if order.approval is not None:
             self._index("approvals", order_id, 0 if order.state == AWAITING_APPROVAL else None)
+        for index, units in order.unpaid_entries.items():
+            self._index(index, order_id, units or None)
         final = order.state in FINAL_STATES
         self._put(name, packed, self._kept_until(order.state, order.ended_at) if final else None)
 

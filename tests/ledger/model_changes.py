@@ -7,6 +7,7 @@ from copy import deepcopy
 
 from stocktide.tables.ledger.commands import Cancel, Change, Pay
 from stocktide.tables.ledger.outcomes import Outcome
+from tests.ledger.model_limits import held_room, limits_of, within
 from tests.ledger.model_lines import decide_line
 from tests.ledger.model_orders import end_dwells, hold, open_state
 from tests.ledger.model_pools import pool_warehouse, put_back
@@ -73,6 +74,9 @@ def change(state: ModelState, order: ModelOrder, command: Change) -> tuple[Outco
 def add(state: ModelState, order: ModelOrder, wanted: list[tuple[ModelLine, int]], order_state: str) -> Outcome | None:
     """Hold units of lines by the rules for the order's placing, all of them or none: the first refusal."""
     found = [decide_line(state, order.placing, ModelLine(line.sku, units, "")) for line, units in wanted]
+    if order.bounded and order_state == "reserved":
+        room = held_room(state, order, limits_of(state, order.channel))
+        found = within(room, found, [units for _, units in wanted])
     refusal = next((each for each in found if isinstance(each, Outcome)), None)
     if refusal is not None:
         return refusal

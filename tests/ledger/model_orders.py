@@ -6,6 +6,7 @@ from copy import deepcopy
 
 from stocktide.tables.ledger.commands import Cancel, Extend, Pay, Place
 from stocktide.tables.ledger.outcomes import Outcome
+from tests.ledger.model_limits import held_room, limits_of, within
 from tests.ledger.model_lines import DecidedLine, decide_line, decide_sold
 from tests.ledger.model_pools import give_back, settle_pools
 from tests.ledger.model_queue import evaluate, go_on
@@ -31,6 +32,7 @@ def new_order(state: ModelState, command: Place) -> ModelOrder:
         events={command.id: command.fingerprint},
         priority=command.priority,
         placing=command,
+        buyer=command.buyer,
     )
 
 
@@ -83,6 +85,8 @@ def _decide(state: ModelState, command: Place, order: ModelOrder) -> None:
         _hold_sold(state, command, order)
         return
     found = [decide_line(state, command, line) for line in order.lines]
+    limits = {} if command.paid or command.force else limits_of(state, order.channel)
+    found = within(held_room(state, order, limits), found, [line.quantity for line in order.lines])
     for line, decided in zip(order.lines, found, strict=True):
         line.reason = decided if isinstance(decided, Outcome) else None
     refused = [line for line in order.lines if line.reason]
@@ -90,6 +94,7 @@ def _decide(state: ModelState, command: Place, order: ModelOrder) -> None:
         return
     order.state = "paid" if command.paid else "reserved"
     order.expires_at = None if command.paid else state.now + command.hold_ms
+    order.bounded = bool(limits)
     for line, decided in zip(order.lines, found, strict=True):
         if isinstance(decided, Outcome):
             continue

@@ -94,6 +94,9 @@ class ModelOrder:
     approval: str | None = None
     decided_by: str | None = None
     choice_due: bool = False
+    buyer: str | None = None
+    # Its unpaid units count towards the limits of its channel.
+    bounded: bool = False
     parked: list[ParkedEvent] = field(default_factory=list)
 
 

@@ -106,7 +106,10 @@ class ShopClient:
         await self.hold(1, of=6)
 
     async def pay(self, order_id: str, **fields: Any) -> CommandReply:
-        return await self.submit(self._of_order(events.OrderPaid, order_id, fields))
+        return await self.submit(self.pay_command(order_id, **fields))
+
+    def pay_command(self, order_id: str, **fields: Any) -> Command:
+        return self._of_order(events.OrderPaid, order_id, fields)
 
     async def cancel(self, order_id: str, *lines: tuple[str, int], **fields: Any) -> CommandReply:
         """`order.cancelled`, of the whole order or of (sku, units)."""
@@ -252,8 +255,11 @@ class ShopClient:
 
     async def set_policy(self, channel: str = "tmall", sku: str | None = None, **policy: Any) -> CommandReply:
         """PUT of a level."""
+        return await self.submit(self.policy_command(channel, sku, **policy))
+
+    def policy_command(self, channel: str = "tmall", sku: str | None = None, **policy: Any) -> Command:
         given = {name: value for name, value in policy.items() if value is not None}
-        return await self.submit(SetPolicy(channel=channel, sku=sku, policy=given))
+        return SetPolicy(channel=channel, sku=sku, policy=given)
 
     async def delete_policy(self, channel: str = "tmall", sku: str | None = None) -> CommandReply:
         """DELETE of a level."""

@@ -28,6 +28,7 @@ SKUS = ("A", "B", "C")
 WAREHOUSES = ("SH1", "BJ1", "GZ1")
 CHANNELS = ("tmall", "jd", "main")
 PURPOSES = ("vip", "sale")
+BUYERS = ("mei", "ravi")
 ACTORS = ("anna", "ben", "carl")
 BATCH_MAX = 5
 # Enough for an order to be placed, paid, shipped and returned among others; more finds no more per second.
@@ -98,6 +99,8 @@ POLICY_FIELDS: dict[str, Sequence[Any]] = {
     "pool_only": (False, True),
     "reroute": (True, True, False),
     "slip_days_max": (0, 0, 1),
+    "held_units_max": (0, 6, 12),
+    "buyer_units_max": (0, 4, 8),
 }
 # A few whole policies to vary: single fields seldom switch a channel's mode.
 POLICIES: tuple[dict[str, Any], ...] = (
@@ -215,6 +218,7 @@ class _RunBuilder:
             "paid": self.one((False, False, False, False, True)),
             "purpose": self.one((None, None, *PURPOSES, "none")),
             "supersedes": self._order_id() if self.one((False, False, False, True)) else None,
+            "buyer": self.one((None, *BUYERS)),
         }
         if fields["accept"] != "sold" and self.one((False, False, False, True)):
             fields |= {"force": True, "reason": "why", "actor": self.one(ACTORS)}
@@ -342,10 +346,19 @@ class _RunBuilder:
         names = self.draw(st.lists(st.sampled_from(sorted(POLICY_FIELDS)), max_size=3, unique=True))
         policy = self.one(POLICIES) | {name: self.one(POLICY_FIELDS[name]) for name in names}
         policy["reroute"] = self.one(POLICY_FIELDS["reroute"])  # holds move only where a warehouse falls below zero
+        if sku is None and self.one((False, True)):
+            policy |= self._limits()
         if channel == "*":
             policy = {"preorder_cap": self.number(0, 15)}
             policy |= self.one(({}, {"fill": "complete_first"}, {"fill": "in_part"}))
         return DraftCommand(kind, {"channel": channel, "sku": sku, "policy": policy})
+
+    def limited(self) -> DraftCommand:
+        """A channel with limits of unpaid units and no other policy."""
+        return DraftCommand(commands.SetPolicy, {"channel": self.one(CHANNELS), "sku": None, "policy": self._limits()})
+
+    def _limits(self) -> dict[str, int]:
+        return {"held_units_max": self.one((6, 12, 25)), "buyer_units_max": self.one((4, 8, 15))}
 
 
 @st.composite
@@ -353,6 +366,7 @@ def runs(draw: st.DrawFn) -> list[TimedBatch]:
     """A shop that opens with some policies and receipts, and the batches that follow."""
     builder = _RunBuilder(draw)
     opening = [builder.policy(commands.SetPolicy) for _ in range(builder.number(0, 5))]
+    opening += [builder.limited() for _ in range(builder.one((0, 0, 2, 5)))]
     opening += [builder.movement(commands.Receive) for _ in range(builder.number(0, 3))]
     batches: list[TimedBatch] = [(0, opening)] if opening else []
     for _ in range(builder.number(BATCHES_MIN, BATCHES_MAX)):

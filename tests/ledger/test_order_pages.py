@@ -16,18 +16,9 @@ from stocktide.tables.ledger import scripts
 from stocktide.tables.ledger.records import OrderRecord
 from tests.harness.servers import RedisServer
 from tests.ledger.shop_client import RedisShopClient, open_shop
+from tests.unit.test_pool_pages import FakeReads, ledger_alone
 
 STATES = ("reserved", "paid", "shipped", "cancelled", "expired", "rejected")
-
-
-class FakeReads:
-    """Reads of a ledger that is settled."""
-
-    def deadline(self) -> float:
-        return 0.0
-
-    async def settled(self, read: Any, deadline: float = 0.0) -> Any:
-        return (await read()).value
 
 
 @pytest.fixture
@@ -37,7 +28,7 @@ async def redis_shop(valkey: RedisServer) -> AsyncIterator[RedisShopClient]:
 
 
 def handler_of(shop: RedisShopClient) -> OrderListHandler:
-    return OrderListHandler(shop.ledger, FakeReads())  # type: ignore[arg-type]
+    return OrderListHandler(shop.ledger, FakeReads(), ledger_alone(FakeReads()))  # type: ignore[arg-type]
 
 
 async def get(shop: RedisShopClient, query: str, path: str = "orders") -> tuple[int, Any]:

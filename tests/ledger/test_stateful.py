@@ -97,6 +97,7 @@ def test_the_lua_and_the_model_agree_on_random_batches(server: str, many: int) -
                 _compare_replies(batch, replies, expected)
                 _compare_records(lua, model)
                 await _compare_reads(shop, model)
+                await _compare_unpaid(shop, model)
                 _check_promises(batch, lua, free, first)
             for sku in SKUS:
                 assert await shop.stored_counters(sku) == lua.stock(sku).counters, "Redis and the log differ"
@@ -207,6 +208,21 @@ async def _compare_announcements(shop: RedisShopClient, model: ModelDriver) -> N
         assert {key for key, _ in (await shop.ledger.read_expected("", sku, None, "", 1_000)).value.rows} == named
         due = {"\n".join(key).encode(): each.eta for key, each in known.items() if each.incoming(sku)}
         assert await shop.index(f"incoming:{sku}") == due
+
+
+async def _compare_unpaid(shop: RedisShopClient, model: ModelDriver) -> None:
+    """Compare the unpaid units that count, by channel and buyer, and their entries by order."""
+    wanted: dict[str, dict[bytes, float]] = {}
+    for order_id, order in model.state.orders.items():
+        units = sum(line.outstanding for line in order.lines)
+        if order.bounded and order.state == "reserved" and units:
+            for group in (order.channel, *([f"{order.channel}\n{order.buyer}"] if order.buyer else [])):
+                wanted.setdefault(group, {})[order_id.encode()] = units
+    sums = {group: sum(entries.values()) for group, entries in wanted.items()}
+    stored = await shop.redis.hgetall(shop.prefix + "unpaid")
+    assert {group.decode(): int(units) for group, units in stored.items()} == sums
+    for group, entries in wanted.items():
+        assert await shop.index(f"unpaid:{group}") == entries, group
 
 
 def _free(driver: RedisDriver) -> dict[tuple[str, str], int]:

@@ -13,7 +13,7 @@ from stocktide.api.requests import QUERY_BYTES_MAX
 from stocktide.tables.ledger.client import LedgerRead
 from stocktide.tables.ledger.order_pages import FoundOrder, KeyPage
 from stocktide.tables.ledger.records import OrderRecord
-from tests.unit.test_pool_pages import FakeReads
+from tests.unit.test_pool_pages import FakeReads, ledger_alone
 
 
 class FakeLedger:
@@ -40,7 +40,7 @@ async def test_a_pass_over_rare_orders_that_then_are_many_shows_each_once_in_cur
     names = [f"{number:05}-{'店' * 110}" for number in range(4_000)]
     orders = {name: "paid" if 3_000 <= number < 3_700 else "rejected" for number, name in enumerate(names)}
     ledger = FakeLedger(orders)
-    handler = OrderListHandler(ledger, FakeReads())  # type: ignore[arg-type]
+    handler = OrderListHandler(ledger, FakeReads(), ledger_alone(FakeReads()))  # type: ignore[arg-type]
     found: list[str] = []
     query = "state=paid&limit=100"
     for _ in range(200):

@@ -9,6 +9,7 @@ import pytest
 from aiohttp.test_utils import make_mocked_request
 
 from stocktide.api.handlers.pools import PoolHandler
+from stocktide.api.stale.reads import StaleReads
 from stocktide.tables.ledger.client import LedgerRead, PooledSku, PooledSkus
 
 POOLS: dict[str, dict[str, tuple[int, int, int]]] = {
@@ -32,13 +33,20 @@ class FakeLedger:
         return LedgerRead(PooledSkus(tuple(rows), False), 1, "t", 1)
 
 
+def ledger_alone(reads: FakeReads) -> StaleReads:
+    """Reads of a ledger that is never away."""
+    return StaleReads(reads, None)  # type: ignore[arg-type]
+
+
 class FakeReads:
     """Reads of a ledger that is settled."""
+
+    request_seconds = 5.0
 
     def deadline(self) -> float:
         return 0.0
 
-    async def settled(self, read: Any, deadline: float) -> Any:
+    async def settled(self, read: Any, deadline: float = 0.0) -> Any:
         return (await read()).value
 
 

@@ -1,14 +1,16 @@
 -- Read keys and their index entries for an audit, all as of one batch. Writes nothing.
 --
 -- KEYS[1]  the shard's key prefix
--- ARGV[1]  msgpack [[kind, name, [index, …]], …]; kind: `sku`, `order`, `movement` or `registry` (name ''); the indexes
---          of holds and queues, and `approvals`, are those that are searched for the order
+-- ARGV[1]  msgpack [[kind, name, [index, …]], …]; kind: `sku`, `order`, `movement`, `registry` (name '') or `unpaid` (a
+--          group); the indexes of holds, queues and unpaid units, and `approvals`, are those that are searched for the
+--          order
 -- ARGV[2]  '1': also search the indexes that the order's own record names: of its SKUs, and of requests
 -- returns  {batch, token, the server's time in ms, {type, value or '', ms to live or -1, …}, …}; then for a
 --          sku: its scores in `skus`, `dwells`, `fills`, `pools` and `promises`, each or false
 --          movement: its scores in `expected`, `etas` and `overdue`, each or false
 --          order: its score in `deadlines` or false, its score in `waiting` or false, then an index, its score
 --          there or false, …
+--          unpaid, instead of all this: {the units in the index of the group, their stored sum or false}
 -- error    UNBLESSED: no takeover blessed this server
 
 local order_record = require('order_record')
@@ -26,6 +28,12 @@ local function indexes_of(packed)
   local ok, record = pcall(order_record.unpack, packed)
   local indexes = {}
   if ok and type(record) == 'table' and record.approval then indexes[1] = 'approvals' end
+  if ok and type(record) == 'table' and record.bounded and type(record.channel) == 'string' then
+    indexes[#indexes + 1] = 'unpaid:' .. record.channel
+    if type(record.buyer) == 'string' then
+      indexes[#indexes + 1] = 'unpaid:' .. record.channel .. '\n' .. record.buyer
+    end
+  end
   if ok and type(record) == 'table' and type(record.lines) == 'table' then
     for _, line in ipairs(record.lines) do
       if type(line) == 'table' and type(line.sku) == 'string' then
@@ -47,7 +55,14 @@ local function add_entries(found, id, indexes, seen)
   end
 end
 
+local function unpaid_of(group)
+  local entries, units = redis.call('ZRANGE', prefix .. 'unpaid:' .. group, 0, -1, 'WITHSCORES'), 0
+  for i = 2, #entries, 2 do units = units + tonumber(entries[i]) end
+  return {units, redis.call('HGET', prefix .. 'unpaid', group)}
+end
+
 local function read(kind, name, indexes)
+  if kind == 'unpaid' then return unpaid_of(name) end
   local found = stored(prefix .. (kind == 'registry' and kind or kind .. ':' .. name))
   if kind == 'sku' then
     for i, index in ipairs({'skus', 'dwells', 'fills', 'pools', 'promises'}) do

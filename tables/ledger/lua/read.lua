@@ -2,24 +2,28 @@
 --
 -- KEYS[1]  the shard's key prefix
 -- ARGV[1]  what: `order`, `movement`, `sku`, `channel`, `skus`, `known`, `policy`, `registry`, `expected`, `pools`,
---          `approvals`
+--          `approvals`, `stock`
 --          `orders`, `short`, `at_risk`, `queue`: pages of orders (includes/order_pages.lua)
 -- ARGV[2]  order: order_id | movement: warehouse | sku: sku | channel, skus, policy: channel | known: cursor
 --          expected: warehouse or '' | pools: `[` and the first sku, or `(` and the one before it
+--          stock: the lower bound of the names, or ''
 --          orders: the server's run_id or '' | short, at_risk: the first sku | queue: sku
 --          approvals: cursor (the last order_id of the previous page, or '')
 -- ARGV[3]  movement: id | channel: cursor (the last sku of the previous page, or '') | known, pools, approvals: limit
+--          stock: their upper bound, or ''
 --          policy: sku or '' | skus: the first of the SKUs, which take all arguments from here | expected: sku or ''
 --          orders: cursor of SCAN, keys, then order_ids to read instead | short, at_risk: 'all' or '' (that sku alone),
 --          score, order_id, limit | queue: score, order_id, limit
--- ARGV[4]  channel: limit | expected: '', 'true' or 'false': whether they are overdue
--- ARGV[5]  expected: cursor (`<warehouse>\n<id>`, the last one that the previous page looked at, or '')
+-- ARGV[4]  channel, stock: limit | expected: '', 'true' or 'false': whether they are overdue
+-- ARGV[5]  stock: without bounds the SKUs, which take all arguments from here
+--          expected: cursor (`<warehouse>\n<id>`, the last one that the previous page looked at, or '')
 -- ARGV[6]  expected: limit
 -- returns  {batch, token, settled batch, value}; value is msgpack, or false if there is none
 --          sku: [record, offers]   channel, skus: [[sku, version, at, offer], …]   policy: [own or nil, effective]
 --          known: [number of known SKUs, a page of their names]   expected: [cursor or '', [[key, record], …]]
 --          pools: [[[sku, {<purpose>@<warehouse>: [units, from, until]}], …], whether more SKUs follow]
 --          approvals: [[[order_id, order], …], whether more orders follow]
+--          stock: [[[sku, [record, offers]], …], the last name looked at, or '' if none follows]
 --          orders, short, at_risk, queue: see includes/order_pages.lua
 -- error    UNBLESSED: no takeover blessed this server
 
@@ -76,6 +80,25 @@ local function read_policy(channel, sku_name)
   end
   local sku = skus.get(sku_name) or skus.new(sku_name)
   return MSGPACK.ARRAY_2 .. pack(sku.policies and sku.policies[channel]) .. pack(registry.policy_of(sku, channel))
+end
+
+local STOCK_BYTES_MAX = 1048576 -- 1 MiB of records per page: some 10 ms
+local STOCK_OFFERS_MAX = 10000 -- of a page to all channels: some 10 ms
+
+-- SKUs between two bounds, or `names`; at least one.
+local function read_stock(from, to, limit, names)
+  if from ~= '' then names = redis.call('ZRANGEBYLEX', KEYS[1] .. 'skus', from, to, 'LIMIT', 0, limit + 1) end
+  local rows, bytes, looked = {}, 0, 0
+  for _, name in ipairs(names) do
+    local is_full = bytes > STOCK_BYTES_MAX or looked * #registry.names > STOCK_OFFERS_MAX
+    if looked == limit or (looked > 0 and is_full) then
+      return MSGPACK.ARRAY_2 .. msgpack.array(rows) .. pack(names[looked])
+    end
+    looked, bytes = looked + 1, bytes + redis.call('STRLEN', KEYS[1] .. 'sku:' .. name)
+    local found = read_sku(name)
+    if found then rows[#rows + 1] = MSGPACK.ARRAY_2 .. pack(name) .. found end
+  end
+  return MSGPACK.ARRAY_2 .. msgpack.array(rows) .. pack('')
 end
 
 local POOLS_BYTES_MAX = 1048576 -- 1 MiB of records per page: some 10 ms
@@ -139,6 +162,7 @@ local function read(what)
   registry.load()
   if what == 'registry' then return registry.packed() end
   if what == 'sku' then return read_sku(ARGV[2]) end
+  if what == 'stock' then return read_stock(ARGV[2], ARGV[3], tonumber(ARGV[4]), {unpack(ARGV, 5)}) end
   if what == 'channel' then return offers_on(ARGV[2], page_of(ARGV[3], ARGV[4])) end
   if what == 'skus' then return offers_on(ARGV[2], {unpack(ARGV, 3)}) end
   if what == 'policy' then return read_policy(ARGV[2], ARGV[3]) end

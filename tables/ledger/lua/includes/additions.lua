@@ -14,11 +14,24 @@ local function rules_of(record)
   }
 end
 
+-- The unpaid units that an order may hold more; `freed` units of it are to go back.
+local function room_of(record, freed)
+  local unpaid = record.bounded and record.state == 'reserved' and require('unpaid')
+  local limits = unpaid and unpaid.limits_of(record.channel)
+  return limits and unpaid.room(limits, record.channel, record.buyer) + (freed or 0) or math.huge
+end
+
 -- -> how to hold them; or nil, and the reasons against it as [place, outcome, …]
-local function plan(order, wanted)
+local function plan(order, wanted, freed)
   local rules, kinds, details, pooled, reasons = rules_of(order.record), {}, {}, {}, {}
+  local room = room_of(order.record, freed)
   for i, each in ipairs(wanted) do
     local kind, detail, parts = place.plan_line(rules, each.sku, each.units)
+    if kind and each.units > room then
+      kind, detail = nil, O.TOO_MANY_HELD
+    elseif kind then
+      room = room - each.units
+    end
     kinds[i], details[i], pooled[i] = kind or false, detail, parts
     if not kind then reasons[#reasons + 1], reasons[#reasons + 2] = each.place, detail end
   end
@@ -35,6 +48,7 @@ local function hold(order, wanted, planned, cause)
     local kind, draws = planned.kinds[i], planned.details[i]
     place.hold_line(order, each.line, each.units, kind, draws, cause, planned.pooled[i])
   end
+  orders.note_unpaid(order)
 end
 
 -- `lines[0]: sold_out, …`, for a dead letter; `field` names the lines

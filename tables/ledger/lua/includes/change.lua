@@ -65,7 +65,9 @@ local function exchange(order, command)
   batch.fills_wait = true -- until the added units are held
   release.cancel_lines(order, shared, cause)
   local wanted = wanted_of(order, add)
-  local planned, reasons = additions.plan(order, wanted)
+  local freed = 0
+  for _, each in ipairs(others) do freed = freed + each[2] end
+  local planned, reasons = additions.plan(order, wanted, freed)
   if not planned then
     batch.fills_wait = false
     if saved then rollback.restore(saved) end

@@ -20,7 +20,7 @@ local PLACED_ID = 'placed' -- tables/ledger/commands.py, PLACED_ID_DEFAULT
 local STATE, OUTCOME = codes.state, codes.outcome
 local RARE = {
   'region', 'purpose', 'event_digests', 'extensions', 'parked', 'wait_at', 'queued', 'no_preorder', 'approval',
-  'held_back', 'passed_over', 'choice_due',
+  'held_back', 'passed_over', 'choice_due', 'buyer', 'bounded',
 }
 
 local function pack_events(record)
@@ -69,7 +69,7 @@ end
 local function pack_rest(record)
   if not (record.region or record.purpose or record.event_digests or record.extensions or record.parked
     or record.wait_at or record.queued or record.no_preorder or record.priority or record.approval
-    or record.held_back or record.choice_due) then
+    or record.held_back or record.choice_due or record.buyer or record.bounded) then
     return MSGPACK.ZERO
   end
   local rest

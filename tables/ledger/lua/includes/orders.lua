@@ -37,6 +37,7 @@ local function mark_changed(order)
   for _, line in ipairs(order.record.lines) do
     if line.reserved then order.was_held[line.sku] = true end
   end
+  if order.record.bounded then require('unpaid').begin(order) end
 end
 
 local function include(order)
@@ -44,6 +45,11 @@ local function include(order)
     order.included = true
     included[#included + 1] = order
   end
+end
+
+-- Must be called after a change of an order's units or of its state, while it may be unpaid.
+local function note_unpaid(order)
+  if order.record.bounded and order.changed then require('unpaid').note(order) end
 end
 
 -- Whether an order was requested; an event that arrived before it is none.
@@ -157,4 +163,5 @@ return {
   mark_changed = mark_changed, is_placed = is_placed, add_to = add_to, put_units = put_units,
   advance_sequence = advance_sequence, held_at = held_at, open_units = open_units, open_state = open_state,
   line_of = line_of, is_requested = is_requested, hold_place = hold_place, none_held = none_held,
+  note_unpaid = note_unpaid,
 }

@@ -139,7 +139,7 @@ local function new_order(command)
     fingerprint = command.fingerprint, region = command.region, purpose = command.purpose, lines = {},
     events = {command.id, command.fingerprint},
     priority = command.priority ~= 'standard' and command.priority or nil,
-    no_preorder = command.allow_preorder == false or nil,
+    no_preorder = command.allow_preorder == false or nil, buyer = command.buyer,
   }
   local lines = order.record.lines
   for i = 1, #command.lines do
@@ -167,12 +167,29 @@ local function planned_bytes(lines, kinds, details, pooled)
   return bytes
 end
 
+-- What is sold or paid already is a fact, and what is forced is approved by a second person: no limit holds for it.
+-- -> the limits of unpaid units for an order, or nil
+local function limits_of(command)
+  local known = registry.channels[command.channel]
+  if not (known and known.policy) or command.paid or command.force or command.accept == 'sold' then return nil end
+  return require('unpaid').limits_of(command.channel)
+end
+
 -- Decide each line and hold the accepted ones. -> the order's outcome
 local function decide(order, command)
   local lines, kinds, details = order.record.lines, {}, {}
+  local limits = limits_of(command)
+  local room = limits and require('unpaid').room(limits, command.channel, command.buyer)
   local first_reason, held, reserved, pooled = nil, 0, 0, nil
   for i = 1, #lines do
     local kind, detail, parts = plan_line(command, lines[i].sku, lines[i].quantity)
+    if room and kind then
+      if lines[i].quantity > room then
+        kind, detail, parts = nil, O.TOO_MANY_HELD, nil
+      else
+        room = room - lines[i].quantity
+      end
+    end
     kinds[i], details[i] = kind or false, detail
     if parts then
       pooled = pooled or {}
@@ -203,6 +220,10 @@ local function decide(order, command)
       )
       if lines[i].state ~= 'preordered' then reserved = reserved + 1 end
     end
+  end
+  if limits then
+    order.record.bounded = true
+    orders.note_unpaid(order)
   end
   return first_reason and O.PARTIAL or (reserved > 0 and O.RESERVED or O.PREORDERED)
 end

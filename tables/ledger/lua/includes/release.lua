@@ -62,6 +62,7 @@ local function expire(order)
     end
   end
   orders.finish(order, 'expired')
+  orders.note_unpaid(order)
 end
 
 -- A hold, and a request for approval, end by the ledger's time, whether or not the expiry step has run (rule 25).
@@ -90,6 +91,7 @@ local function commit(order, cause)
     end
     line.state = orders.open_state(order, line) or line.state
   end
+  orders.note_unpaid(order)
 end
 
 -- Cancel the units that are not shipped. A partly shipped order ends `shipped`, the rest of its lines `cancelled`.
@@ -106,6 +108,7 @@ local function cancel_unshipped(order, cause)
     end
   end
   orders.finish(order, any_shipped and 'shipped' or 'cancelled')
+  orders.note_unpaid(order)
 end
 
 -- Cancel units of single lines: `lines` is [[sku, units], …], of which each line has as many open.
@@ -117,6 +120,7 @@ local function cancel_lines(order, lines, cause)
     orders.add_to(line, 'cancelled', release_line(order, line, kind, cause, each[2]))
     line.state = orders.open_state(order, line) or 'cancelled'
   end
+  orders.note_unpaid(order)
 end
 
 -- End the change of an order some of whose units were cancelled; the order ends if none is left to be shipped.

@@ -10,6 +10,7 @@ local queue = require('queue')
 local registry = require('registry')
 local sku_record = require('sku_record')
 local skus = require('skus')
+local unpaid_keys = require('unpaid_keys')
 local waiting = require('waiting')
 local pack = cmsgpack.pack
 
@@ -74,6 +75,8 @@ function put.order(command)
   order.changed, order.was_due, order.was_held, order.was_waiting = true, 'unknown', {}, -1
   waiting.forget_sum()
   require('approvals').note(order)
+  order.must_count = true
+  orders.note_unpaid(order)
   for _, line in ipairs(order.record.lines) do
     order.was_held[line.sku] = not line.reserved
     queue.changed(order, line)
@@ -142,7 +145,13 @@ end
 
 batch.writers[#batch.writers + 1] = function()
   for _, name in ipairs(removed) do redis.call('DEL', KEYS[1] .. name) end
-  for _, entry in ipairs(index_drops) do redis.call('ZREM', KEYS[1] .. entry[1], entry[2]) end
+  for _, entry in ipairs(index_drops) do
+    if unpaid_keys.is_one(entry[1]) then
+      unpaid_keys.write(KEYS[1], entry[1], {}, {entry[2]})
+    else
+      redis.call('ZREM', KEYS[1] .. entry[1], entry[2])
+    end
+  end
 end
 
 return {put = put, remove = remove}

@@ -11,6 +11,7 @@
 local chunked = require('chunked')
 local move_keys = require('move_keys')
 local sku_record = require('sku_record')
+local unpaid_keys = require('unpaid_keys')
 
 local function apply_patch(sku, channels, patch)
   local marks = sku_record.marks_of(sku)
@@ -74,8 +75,20 @@ local function run(prefix, packed, first)
     redis.call('SET', prefix .. entry[1], ARGV[first + i - 1], 'PXAT', string.format('%.0f', entry[2]))
   end
   for _, name in ipairs(gone) do redis.call('DEL', prefix .. name) end
-  for _, entry in ipairs(dropped) do chunked.call('ZREM', prefix .. entry[1], entry[2]) end
-  for _, entry in ipairs(indexed) do chunked.call('ZADD', prefix .. entry[1], entry[2]) end
+  for _, entry in ipairs(dropped) do
+    if unpaid_keys.is_one(entry[1]) then
+      unpaid_keys.write(prefix, entry[1], {}, entry[2])
+    else
+      chunked.call('ZREM', prefix .. entry[1], entry[2])
+    end
+  end
+  for _, entry in ipairs(indexed) do
+    if unpaid_keys.is_one(entry[1]) then
+      unpaid_keys.write(prefix, entry[1], entry[2], {})
+    else
+      chunked.call('ZADD', prefix .. entry[1], entry[2])
+    end
+  end
   for _, entry in ipairs(patches) do rewrite_patched(prefix, entry[1], entry[2]) end
   move_keys.put(prefix, moved, at)
   redis.call('DEL', prefix .. 'waiting_bytes') -- summed again from the index on demand

@@ -2,6 +2,7 @@
 
 local alerts = require('alerts')
 local modes = require('modes')
+local orders = require('orders')
 local queue = require('queue')
 local sku_record = require('sku_record')
 local skus = require('skus')
@@ -32,6 +33,7 @@ local function restore(saved)
   order.record = saved.order
   order.record.lines, order.record.events = order.record.lines or {}, order.record.events or {}
   for _, line in ipairs(order.record.lines) do queue.note(order, line) end
+  orders.note_unpaid(order)
   for _, entry in ipairs(saved.skus) do
     local sku = entry[1]
     local again = sku_record.read(sku.name, entry[2])
