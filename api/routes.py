@@ -277,7 +277,7 @@ def _reads(handlers: Handlers) -> tuple[Route, ...]:
             "GET",
             "/v1/channels/{channel}/socket",
             handlers.sockets.socket,
-            "The same over a WebSocket, with subscriptions by SKU and prefix; `/asyncapi.json` has its messages",
+            "The same over a WebSocket, with subscriptions by SKU and prefix",
             answers={101: None},
             query=("last_event_id", "sku", "prefix"),
         ),

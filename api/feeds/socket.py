@@ -68,7 +68,7 @@ class SocketHandler:
 
     async def socket(self, request: web.Request) -> web.StreamResponse:
         """Serve a socket until the client or the server closes it."""
-        # With per-message deflate each socket would take 256 KiB, and each message some 20 µs (docs/performance.md).
+        # Per-message deflate would take 256 KiB for each socket, and 7 µs for each message of each (decision 0126).
         socket = web.WebSocketResponse(
             compress=False, autoping=False, autoclose=False, timeout=CLOSE_SECONDS_MAX, max_msg_size=MESSAGE_BYTES_MAX
         )
