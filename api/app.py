@@ -55,9 +55,9 @@ def _guard(metrics: ApiMetrics) -> Middleware:
         started = time.perf_counter()
         if (unreadable := check_target(request)) is not None:
             response: web.StreamResponse = unreadable
-        elif request.method not in _SAFE_METHODS and _is_foreign(request):
+        elif (request.method not in _SAFE_METHODS or _is_socket(request)) and _is_foreign(request):
             response = problems.problem_response(
-                403, "foreign_origin", "A page of another origin may not change anything here."
+                403, "foreign_origin", "A page of another origin may not change or follow anything here."
             )
         else:
             response = await _handle(request, handler)
@@ -97,6 +97,11 @@ async def _handle(request: web.Request, handler: Handler) -> web.StreamResponse:
     except Exception:
         log.exception("%s %s failed", request.method, request.path)
         return problems.problem_response(500, "internal_error", "This is a fault of ours; the log has the details.")
+
+
+def _is_socket(request: web.Request) -> bool:
+    """Whether a WebSocket is asked for: no browser keeps its messages from a page of another origin."""
+    return request.headers.get("Upgrade", "").lower() == "websocket"
 
 
 def _is_foreign(request: web.Request) -> bool:

@@ -12,6 +12,7 @@ from aiohttp import web
 from msgspec import Struct
 
 from stocktide.api.feeds.order_sse import OrderFeedHandler
+from stocktide.api.feeds.socket import SocketHandler
 from stocktide.api.feeds.sse import FeedHandler
 from stocktide.api.handlers.approvals import ApprovalHandlers
 from stocktide.api.handlers.audit_log import CSV, AuditLogHandler
@@ -59,6 +60,7 @@ class Handlers(Struct, frozen=True):
     policies: PolicyHandlers
     events: EventHandlers
     feeds: FeedHandler
+    sockets: SocketHandler
     order_feeds: OrderFeedHandler
     readiness: Readiness
     metrics: ApiMetrics
@@ -275,7 +277,15 @@ def _reads(handlers: Handlers) -> tuple[Route, ...]:
             " `synced` once every known SKU was sent, `status` and `error`",
             answers={200: documents.ChannelUpdate},
             answer_type=SSE,
-            query=("last_event_id",),
+            query=("last_event_id", "sku", "prefix"),
+        ),
+        Route(
+            "GET",
+            "/v1/channels/{channel}/socket",
+            handlers.sockets.socket,
+            "The same over a WebSocket, with subscriptions by SKU and prefix",
+            answers={101: None},
+            query=("last_event_id", "sku", "prefix"),
         ),
         Route(
             "GET",

@@ -27,7 +27,8 @@ from stocktide.api.event_producer import InputEventProducer, make_producer
 from stocktide.api.feeds.catch_up import CatchUp
 from stocktide.api.feeds.order_sse import OrderFeedHandler
 from stocktide.api.feeds.snapshots import SnapshotMonitor
-from stocktide.api.feeds.sse import FeedHandler
+from stocktide.api.feeds.socket import SocketHandler
+from stocktide.api.feeds.sse import ChannelFeeds, FeedHandler
 from stocktide.api.handlers import health
 from stocktide.api.handlers.approvals import ApprovalHandlers
 from stocktide.api.handlers.audit_log import AuditLogHandler
@@ -155,6 +156,9 @@ def _make_handlers(
     hub = feeds.hub
     snapshots = SnapshotMonitor(hub, lambda cursor, limit: reads.settled(lambda: ledger.read_known_skus(cursor, limit)))
     readiness = health.Readiness(checks, feeds.notify)
+    channel_feeds = ChannelFeeds(
+        hub, CatchUp(hub, feeds.source), known, snapshots, lambda: readiness.latest, feeds.open_feeds
+    )
     return Handlers(
         orders=OrderHandlers(batcher, ledger, reads, stale),
         approvals=ApprovalHandlers(batcher, ledger, reads),
@@ -171,8 +175,11 @@ def _make_handlers(
         ),
         policies=PolicyHandlers(submitter, ledger, reads, settings.publish_interval_ms),
         events=EventHandlers(event_producer, settings.app_id, settings.request_seconds, limits.future_ms),
-        feeds=FeedHandler(hub, CatchUp(hub, feeds.source), known, snapshots, lambda: readiness.latest),
-        order_feeds=OrderFeedHandler(feeds.orders, feeds.tail, feeds.history, lambda: readiness.latest),
+        feeds=FeedHandler(channel_feeds),
+        sockets=SocketHandler(channel_feeds),
+        order_feeds=OrderFeedHandler(
+            feeds.orders, feeds.tail, feeds.history, lambda: readiness.latest, feeds.open_feeds
+        ),
         readiness=readiness,
         metrics=_make_metrics(batcher, submitter, feeds, snapshots, readiness, stalls),
         pages=BoardHandlers(),

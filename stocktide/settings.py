@@ -68,6 +68,9 @@ class Settings(ServerAccess):
     partitions: int = field(default=4, metadata={"help": "partitions of topics that are not fixed to one"})
     replication: int = field(default=0, metadata={"help": "replicas of a topic; 0: 3 where there are 3 brokers"})
     publish_interval_ms: int = field(default=100, metadata={"help": "default of the policy field of that name"})
+    feed_generation: str = field(
+        default="", metadata={"help": "any text; a new one after Kafka's volumes were set back makes feeds begin anew"}
+    )
     tick_ms: int = field(default=200, metadata={"help": "how often the expiry step looks for what is due"})
     park_seconds: int = field(default=86_400, metadata={"help": "how long an early event waits for what it needs"})
     approval_seconds: int = field(default=3_600, metadata={"help": "how long a forced order waits for its approval"})

@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 from array import array
 from bisect import bisect_right
+from collections import deque
 from collections.abc import Callable, Iterable
 from itertools import accumulate, compress, repeat
 from typing import NamedTuple
@@ -18,7 +19,9 @@ from typing import NamedTuple
 from msgspec import DecodeError, Struct
 from msgspec.json import Decoder
 
-from stocktide.api.feeds.offset_vector import OffsetVector, format_offsets
+from stocktide.api.feeds.frames import COMMON, MARK, SSE, FrameFormat
+from stocktide.api.feeds.offset_vector import OffsetVector
+from stocktide.api.feeds.selection import Selection
 from stocktide.streams.contract.documents import encode
 
 log = logging.getLogger(__name__)
@@ -31,8 +34,8 @@ SKUS_STEP = 4096
 CHUNKS_KEPT_MAX = 16
 # An offset and its partition are kept as one number.
 PARTITIONS_MAX = 256
-# A part of nearly every update, and the byte that is kept for it, which JSON has nowhere.
-_COMMON, _MARK = b'","preorder_remaining":0,"version":', b"\x01"
+# A reader of few SKUs passes over others: this many rows block the loop for about 5 ms.
+ROWS_SCANNED_MAX = 10_000
 
 
 class _Versioned(Struct, gc=False):
@@ -53,6 +56,36 @@ class Cursor(NamedTuple):
     since: OffsetVector | None = None
 
 
+class View(NamedTuple):
+    """What readers get of a log, and how. Readers with the same view and cursor share the bytes. `selection` None is
+    the whole channel; without `has_ids` frames have no id."""
+
+    frames: FrameFormat = SSE
+    id_head: str = ""
+    id_tail: str = ""
+    selection: Selection | None = None
+    has_ids: bool = True
+
+
+WHOLE = View()
+
+
+class Backlog:
+    """What a reader gets of rows before its cursor, because it selected them later: rows of SKUs by their numbers, and
+    those that a selection has. Rows that were superseded since come after the cursor."""
+
+    def __init__(self, skus: Iterable[int], prefixes: Selection | None, end: int) -> None:
+        self.skus = deque(skus)
+        self.prefixes = prefixes
+        self.position = 0
+        self.end = end
+
+    @property
+    def is_done(self) -> bool:
+        """Whether everything was read."""
+        return not self.skus and (self.prefixes is None or self.position >= self.end)
+
+
 class ChannelLog:
     """The log of one channel. Positions only increase; a reader at `end` has read everything."""
 
@@ -62,7 +95,7 @@ class ChannelLog:
         self.readers: set[Callable[[], None]] = set()
         # Every update of the channel begins with these bytes; they are not kept with each.
         self._head = encode({"channel": name})[:-1] + b',"sku":'
-        self._saved = len(self._head) + len(_COMMON) - len(_MARK)
+        self._saved = len(self._head) + len(COMMON) - len(MARK)
         # One item for each row, a gap being None.
         self._rows: list[bytes | None] = []
         self._numbers = array("Q")
@@ -71,7 +104,7 @@ class ChannelLog:
         self._at = array("I")
         self._count = 0
         # The next frames of a reader, and its cursor after them, until the log changes.
-        self._chunks: dict[Cursor, tuple[bytes, Cursor]] = {}
+        self._chunks: dict[tuple[Cursor, View], tuple[bytes, Cursor]] = {}
 
     def __len__(self) -> int:
         return self._count
@@ -90,7 +123,7 @@ class ChannelLog:
             if update is None:
                 self._remove(sku)
                 continue
-            row = update.removeprefix(head).replace(_COMMON, _MARK, 1)
+            row = update.removeprefix(head).replace(COMMON, MARK, 1)
             # An update with the usual parts is decoded only if it has a predecessor.
             if at[sku] or len(update) - len(row) != self._saved:
                 try:
@@ -124,51 +157,87 @@ class ChannelLog:
                     return Cursor(self._numbers[index], since, since)
         return Cursor(0, since, since)
 
-    def after(self, cursor: Cursor, read: OffsetVector, bytes_max: int) -> tuple[bytes, Cursor]:
-        """The next frames for a reader, about `bytes_max` bytes, and its cursor after them.
+    def after(self, cursor: Cursor, read: OffsetVector, bytes_max: int, view: View = WHOLE) -> tuple[bytes, Cursor]:
+        """The next frames for a reader, about `bytes_max` bytes, and its cursor after them. They may be empty before
+        the end: then so many rows were passed over that others should have a turn.
 
         `read` is the vector below which everything was read; with the last frame the reader was sent that.
         """
         if cursor.position == self.end:
             return b"", cursor
-        if (chunk := self._chunks.get(cursor)) is None:
-            chunk = self._encode(cursor, read, bytes_max)
+        if (chunk := self._chunks.get((cursor, view))) is None:
+            chunk = self._encode(cursor, read, bytes_max, view)
             if len(self._chunks) >= CHUNKS_KEPT_MAX:
                 del self._chunks[next(iter(self._chunks))]
-            self._chunks[cursor] = chunk
+            self._chunks[cursor, view] = chunk
         return chunk
+
+    def earlier(self, backlog: Backlog, bytes_max: int, frames: FrameFormat) -> bytes:
+        """The next frames of a backlog, without ids; they may be empty before its end."""
+        found: list[bytes] = []
+        size = 0
+        while backlog.skus and size < bytes_max:
+            sku = backlog.skus.popleft()
+            index = self._at[sku] - 1 if sku < len(self._at) else -1
+            row = self._rows[index] if index >= 0 else None
+            if row is not None and self._numbers[index] <= backlog.end:
+                found.append(self._frame(frames, row, None))
+                size += len(found[-1])
+        if backlog.prefixes is None or backlog.skus:
+            return b"".join(found)
+        begin = bisect_right(self._numbers, backlog.position)
+        until = min(bisect_right(self._numbers, backlog.end), begin + ROWS_SCANNED_MAX)
+        for index in range(begin, until):
+            if size >= bytes_max:
+                return b"".join(found)
+            backlog.position = self._numbers[index]
+            row = self._rows[index]
+            if row is not None and backlog.prefixes.has(row):
+                found.append(self._frame(frames, row, None))
+                size += len(found[-1])
+        if until - begin < ROWS_SCANNED_MAX:
+            backlog.position = backlog.end
+        return b"".join(found)
 
     def wake(self) -> None:
         """Notify every reader."""
         for notify in self.readers:
             notify()
 
-    def _encode(self, cursor: Cursor, read: OffsetVector, bytes_max: int) -> tuple[bytes, Cursor]:
+    def _encode(self, cursor: Cursor, read: OffsetVector, bytes_max: int, view: View) -> tuple[bytes, Cursor]:
         position, seen, since = cursor
         offsets, texts = list(seen), list(map(str, seen))
         frames: list[bytes] = []
-        last, size = b"", 0
-        for index in range(bisect_right(self._numbers, position), len(self._rows)):
-            offset, partition = divmod(self._places[index], PARTITIONS_MAX)
+        last, size, selection = b"", 0, view.selection
+        begin = bisect_right(self._numbers, position)
+        until = len(self._rows) if selection is None else min(len(self._rows), begin + ROWS_SCANNED_MAX)
+        for index in range(begin, until):
             row = self._rows[index]
-            if row is None or (since is not None and offset < since[partition]):
+            if row is None:
+                continue
+            offset, partition = divmod(self._places[index], PARTITIONS_MAX)
+            if (since is not None and offset < since[partition]) or (selection is not None and not selection.has(row)):
                 continue
             if size >= bytes_max:
-                return _join(frames), Cursor(self._numbers[index] - 1, tuple(offsets), since)
+                return b"".join(frames), Cursor(self._numbers[index] - 1, tuple(offsets), since)
             offsets[partition] = offset + 1
             texts[partition] = str(offset + 1)
             last = row
-            frames.append(self._frame(row, "-".join(texts)))
+            frame_id = f"{view.id_head}{'-'.join(texts)}{view.id_tail}" if view.has_ids else None
+            frames.append(self._frame(view.frames, row, frame_id))
             size += len(frames[-1])
+        if until < len(self._rows):
+            return b"".join(frames), Cursor(self._numbers[until - 1], tuple(offsets), since)
         if not frames:
             return b"", Cursor(self.end, seen, since)
-        frames[-1] = self._frame(last, format_offsets(read))
-        return _join(frames), Cursor(self.end, read, since)
+        if view.has_ids:
+            last_id = f"{view.id_head}{'-'.join(map(str, read))}{view.id_tail}"
+            frames[-1] = self._frame(view.frames, last, last_id)
+        return b"".join(frames), Cursor(self.end, read, since)
 
-    def _frame(self, row: bytes, frame_id: str) -> bytes:
-        """A frame, with _MARK for _COMMON."""
+    def _frame(self, frames: FrameFormat, row: bytes, frame_id: str | None) -> bytes:
         head = b"" if row.startswith(b"{") else self._head
-        return b"id: %b\nevent: stock\ndata: %b%b\n\n" % (frame_id.encode(), head, row)
+        return frames.stock(head, row, frame_id)
 
     def _is_newer(self, sku: int, update: bytes, row: bytes) -> bool:
         """Whether an update replaces the present one of its SKU. Raises DecodeError or UnicodeDecodeError."""
@@ -176,7 +245,7 @@ class ChannelLog:
         held = self._rows[self._at[sku] - 1] if self._at[sku] else None
         if held is None:
             return True
-        update_held = held.replace(_MARK, _COMMON, 1)
+        update_held = held.replace(MARK, COMMON, 1)
         held_version = _decode(update_held if held.startswith(b"{") else self._head + update_held).version
         return version > held_version or (version == held_version and row != held)
 
@@ -193,13 +262,3 @@ class ChannelLog:
         self._rows = list(compress(self._rows, live))
         self._numbers = array("Q", compress(self._numbers, live))
         self._places = array("Q", compress(self._places, live))
-
-
-def _join(frames: list[bytes]) -> bytes:
-    return b"".join(frames).replace(_MARK, _COMMON)
-
-
-def encode_frame(event: str, data: bytes, offsets: Iterable[int] | None = None) -> bytes:
-    """One event of the stream; `data` has no line breaks."""
-    head = "" if offsets is None else f"id: {format_offsets(offsets)}\n"
-    return f"{head}event: {event}\ndata: ".encode() + data + b"\n\n"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Awaitable, Callable
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
@@ -23,18 +24,26 @@ RECORDS_PER_TURN_MAX = 1_000
 POLL_MS = 200
 # The client reconnects by itself; more frequent polls would only fill the log.
 RETRY_SECONDS = 1.0
+# A topic is deleted and made anew under a running process only by hand; its clients may read the new one so late.
+EPOCH_SECONDS = 10.0
+
+# The epoch of a topic as it is now. Raises KafkaError.
+ReadEpoch = Callable[[], Awaitable[str]]
 
 
 class TopicConsumer:
     """Reads the topic into the hub while `run` runs."""
 
-    def __init__(self, consumer: AIOKafkaConsumer, topic: str, hub: TopicHub) -> None:
+    def __init__(self, consumer: AIOKafkaConsumer, topic: str, hub: TopicHub, read_epoch: ReadEpoch) -> None:
         self._consumer = consumer
+        self._read_epoch = read_epoch
+        self._epoch_at = 0.0
         self._hub = hub
         self._partitions = [TopicPartition(topic, number) for number in range(hub.partitions)]
         self._topic = topic
         # Set when everything that was published before the start was read.
         self.complete = asyncio.Event()
+        self.epoch_seconds = EPOCH_SECONDS
         # The error of the newest read, "" after a success.
         self.trouble = ""
 
@@ -73,6 +82,20 @@ class TopicConsumer:
     def _assign(self) -> None:
         self._consumer.assign(self._partitions)
 
+    async def _look_at_epoch(self) -> None:
+        """Begin anew if the topic is another one by now: its offsets mean other rows."""
+        now = asyncio.get_running_loop().time()
+        if now < self._epoch_at + self.epoch_seconds:
+            return
+        self._epoch_at = now
+        epoch = await self._read_epoch()
+        if self._hub.ids.epoch and epoch != self._hub.ids.epoch:
+            log.warning("%s was made anew; its feeds begin anew", self._topic)
+            await self._begin_anew(epoch)
+
+    async def _begin_anew(self, epoch: str) -> None:
+        """Read another topic of this name from now on. Raises KafkaError."""
+
     async def _poll(self) -> None:
         fetched = await self._consumer.getmany(timeout_ms=POLL_MS, max_records=RECORDS_PER_TURN_MAX)
         for partition, records in fetched.items():
@@ -83,8 +106,8 @@ class TopicConsumer:
 class ChannelStockConsumer(TopicConsumer):
     """Reads `channel-stock` from its beginning."""
 
-    def __init__(self, consumer: AIOKafkaConsumer, topic: str, hub: Hub) -> None:
-        super().__init__(consumer, topic, hub)
+    def __init__(self, consumer: AIOKafkaConsumer, topic: str, hub: Hub, read_epoch: ReadEpoch) -> None:
+        super().__init__(consumer, topic, hub, read_epoch)
         self._channels = hub
         self._ends: dict[TopicPartition, int] | None = None
 
@@ -93,9 +116,15 @@ class ChannelStockConsumer(TopicConsumer):
             await self._consumer.seek_to_beginning(*self._partitions)
             self._ends = await self._consumer.end_offsets(self._partitions)
         await super()._poll()
-        if not self.complete.is_set() and await self._at_ends(self._ends):
+        await self._look_at_epoch()
+        if self._ends is not None and not self.complete.is_set() and await self._at_ends(self._ends):
             self.complete.set()
             log.info("the feeds are complete: %d channel updates", self._channels.rows)
+
+    async def _begin_anew(self, epoch: str) -> None:
+        self.complete.clear()
+        self._ends = None
+        self._channels.begin(epoch)
 
     async def _at_ends(self, ends: dict[TopicPartition, int]) -> bool:
         for partition, end in ends.items():

@@ -14,8 +14,8 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from stocktide.api.feeds.channel import ChannelLog, encode_frame
-from stocktide.api.feeds.offset_vector import OffsetVector, dominates
+from stocktide.api.feeds.channel import ChannelLog
+from stocktide.api.feeds.offset_vector import EventIds, OffsetVector, dominates
 from stocktide.streams.contract.documents import encode
 from stocktide.streams.topics import join_key, split_key
 
@@ -24,15 +24,22 @@ if TYPE_CHECKING:  # the transport imports Faust, which the API does without
 
 log = logging.getLogger(__name__)
 
+# (event, data as JSON): a notice for all readers.
+Listener = Callable[[str, bytes], None]
+
 
 class TopicHub(ABC):
     """What one API process has read of a topic, for its readers; bound to one event loop."""
 
-    def __init__(self, partitions: int) -> None:
+    def __init__(self, partitions: int, epoch: str = "") -> None:
         self._next = [0] * partitions
         self._moved = asyncio.Event()
-        self._listeners: set[Callable[[bytes], None]] = set()
+        self._listeners: set[Listener] = set()
         self.closed = False
+        # The ids of this log.
+        self.ids = EventIds(epoch)
+        # Counts the beginnings: a subscription does not go on after the next one.
+        self.beginnings = 0
 
     @property
     def partitions(self) -> int:
@@ -72,19 +79,19 @@ class TopicHub(ABC):
             return False
         return True
 
-    def add_listener(self, listener: Callable[[bytes], None]) -> None:
-        """Call `listener` with every notice (a frame) from now on."""
+    def add_listener(self, listener: Listener) -> None:
+        """Call `listener` with every notice from now on."""
         self._listeners.add(listener)
 
-    def remove_listener(self, listener: Callable[[bytes], None]) -> None:
+    def remove_listener(self, listener: Listener) -> None:
         """Remove a listener."""
         self._listeners.discard(listener)
 
     def notify(self, event: str, data: Any) -> None:
-        """Send a frame without an id to the readers of all channels."""
-        frame = encode_frame(event, encode(data))
+        """Send an event without an id to the readers of all channels."""
+        encoded = encode(data)
         for listener in self._listeners:
-            listener(frame)
+            listener(event, encoded)
 
     def close(self) -> None:
         """End every feed."""
@@ -103,8 +110,8 @@ class TopicHub(ABC):
 class Hub(TopicHub):
     """The updates of all channels of one API process."""
 
-    def __init__(self, partitions: int) -> None:
-        super().__init__(partitions)
+    def __init__(self, partitions: int, epoch: str = "") -> None:
+        super().__init__(partitions, epoch)
         # By the first part of the topic's keys.
         self._channels: dict[bytes, ChannelLog] = {}
         # SKU → its number, by which the channels keep its updates.
@@ -124,6 +131,21 @@ class Hub(TopicHub):
         held = self._channels.get(_key_of(channel), ())
         return [sku for sku in skus if self._skus.get(sku.encode()) not in held]
 
+    def numbers(self, skus: Iterable[str]) -> list[int]:
+        """The numbers of those SKUs that have an update for any channel."""
+        found = (self._skus.get(sku.encode()) for sku in skus)
+        return [number for number in found if number is not None]
+
+    def begin(self, epoch: str) -> None:
+        """Forget everything: the topic was made anew. Every subscription ends, and its client gets `reset`."""
+        self.beginnings += 1
+        self._wake_all()
+        self._channels.clear()
+        self._skus.clear()
+        self._next = [0] * self.partitions
+        self.ids = EventIds(epoch)
+        self._has_moved()
+
     def channel(self, name: str) -> ChannelLog:
         """The log of a channel, empty if nothing was published for it."""
         key = _key_of(name)
@@ -133,8 +155,9 @@ class Hub(TopicHub):
 
     def forget(self, channel: ChannelLog) -> None:
         """Remove an empty channel without readers: clients can invent any number of names."""
-        if not channel.readers and not len(channel):
-            self._channels.pop(_key_of(channel.name), None)
+        key = _key_of(channel.name)
+        if not channel.readers and not len(channel) and self._channels.get(key) is channel:
+            del self._channels[key]
 
     def add(self, partition: int, records: Sequence[Record]) -> None:
         """See `TopicHub`."""

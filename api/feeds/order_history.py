@@ -15,10 +15,10 @@ import msgspec
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
-from stocktide.api.feeds.channel import encode_frame
-from stocktide.api.feeds.offset_vector import OffsetVector
+from stocktide.api.feeds.frames import SSE
+from stocktide.api.feeds.offset_vector import EventIds, OffsetVector
 from stocktide.api.feeds.orders import decode_head, order_document
-from stocktide.api.feeds.subscriber import HEARTBEAT, HEARTBEAT_SECONDS, WRITE_BYTES_MAX
+from stocktide.api.feeds.subscriber import HEARTBEAT_SECONDS, WRITE_BYTES_MAX
 
 if TYPE_CHECKING:  # the transport imports Faust, which the API does without
     from stocktide.streams.kafka.transport import Record
@@ -83,9 +83,16 @@ class HistoryReading:
     becomes true."""
 
     def __init__(
-        self, channel: str, seen: OffsetVector, until: OffsetVector, send: Send, has_ended: Callable[[], bool]
+        self,
+        channel: str,
+        seen: OffsetVector,
+        until: OffsetVector,
+        send: Send,
+        has_ended: Callable[[], bool],
+        ids: EventIds,
     ) -> None:
         self.has_ended = has_ended
+        self._ids = ids
         self._channel = channel
         self._offsets = list(seen)
         self._until = until
@@ -125,7 +132,7 @@ class HistoryReading:
     async def send_heartbeat(self) -> None:
         """Send one if nothing was sent for long."""
         if asyncio.get_running_loop().time() - self._sent_at >= HEARTBEAT_SECONDS:
-            await self._write(HEARTBEAT)
+            await self._write(SSE.heartbeat)
 
     async def _take(self, partition: int, records: list[Record]) -> None:
         for record in records:
@@ -145,7 +152,7 @@ class HistoryReading:
         try:
             if decode_head(record.value).channel != self._channel:
                 return None
-            return encode_frame("order", order_document(record.value), self._offsets)
+            return SSE.event("order", order_document(record.value), self._ids.format(self._offsets))
         except (msgspec.MsgspecError, UnicodeDecodeError):
             log.error("not an order in reservations at offset %d; skipped", record.offset)
             return None

@@ -14,19 +14,19 @@ from aiokafka.errors import KafkaError
 
 from stocktide.api import problems
 from stocktide.api.feeds.catch_up import CatchUp
-from stocktide.api.feeds.channel import encode_frame
-from stocktide.api.feeds.offset_vector import OffsetVector, format_offsets
+from stocktide.api.feeds.close_codes import TooSlow
+from stocktide.api.feeds.connections import OpenFeeds
+from stocktide.api.feeds.frames import SSE
+from stocktide.api.feeds.offset_vector import OffsetVector
 from stocktide.api.feeds.order_history import HistoryReading, OrderHistory
 from stocktide.api.feeds.order_tail import OrderTail
 from stocktide.api.feeds.orders import OrderHub
 from stocktide.api.feeds.stream import READERS_MAX, FeedStream
 from stocktide.api.feeds.subscriber import (
-    HEARTBEAT,
     HEARTBEAT_SECONDS,
     STALL_SECONDS_MAX,
     WRITE_BYTES_MAX,
     Subscription,
-    TooSlow,
     Write,
 )
 from stocktide.api.requests import check_channel
@@ -37,12 +37,19 @@ from stocktide.tables.settlement.stalls import describe_error
 class OrderFeedHandler:
     """The handler of the feed of orders."""
 
-    def __init__(self, hub: OrderHub, tail: OrderTail, history: OrderHistory, status: Callable[[], Status]) -> None:
+    def __init__(
+        self,
+        hub: OrderHub,
+        tail: OrderTail,
+        history: OrderHistory,
+        status: Callable[[], Status],
+        open_feeds: OpenFeeds,
+    ) -> None:
         self._hub = hub
         self._tail = tail
         self._history = history
         self._status = status
-        self._stream = FeedStream(hub, CatchUp(hub, tail), status, self._subscribe)
+        self._stream = FeedStream(hub, CatchUp(hub, tail), status, open_feeds)
 
     async def feed(self, request: web.Request) -> web.StreamResponse:
         """Stream until the client disconnects, is too slow, or the process stops."""
@@ -59,7 +66,7 @@ class OrderFeedHandler:
             detail = f"The orders cannot be followed now: Kafka does not answer: {describe_error(error)}."
             return problems.service_unavailable("unavailable", detail)
         try:
-            return await self._stream.serve(request, name)
+            return await self._stream.serve(request, name, partial(self._subscribe, name))
         finally:
             self._tail.release()
 
@@ -83,7 +90,6 @@ class OrderSubscription(Subscription):
         self._orders = hub
         self._history = history
         self._name = channel
-        self._beginning = hub.beginnings
         # The client's vector until it is synced; None: it has no missed rows to get.
         self._seen = since
         self._is_synced = False
@@ -92,7 +98,9 @@ class OrderSubscription(Subscription):
     async def _run(self, write: Write) -> None:
         while self._seen is not None and not self._has_ended and not self._orders.covers(self._seen):
             send = partial(self._write, write)
-            reading = HistoryReading(self._name, self._seen, self._hub.position, send, lambda: self._has_ended)
+            reading = HistoryReading(
+                self._name, self._seen, self._hub.position, send, lambda: self._has_ended, self._hub.ids
+            )
             self._seen = await self._history.read(reading)
         if self._has_ended:
             return
@@ -105,16 +113,11 @@ class OrderSubscription(Subscription):
             channel.readers.discard(self._more.set)
             self._orders.forget(channel)
 
-    @property
-    def _has_ended(self) -> bool:
-        """A hub that has restarted continues no feed: the client reconnects, and gets `resumed` or `reset`."""
-        return self._hub.closed or self._orders.beginnings != self._beginning
-
     def _heartbeat(self) -> bytes:
         """With an id, so that a client of a quiet channel resumes from here, and not from its newest order."""
         if not self._is_synced or self._position < self._channel.end:
-            return HEARTBEAT
-        return f": heartbeat\nid: {format_offsets(self._hub.position)}\n\n".encode()
+            return SSE.heartbeat
+        return f": heartbeat\nid: {self._hub.ids.format(self._hub.position)}\n\n".encode()
 
     def _next(self) -> bytes:
         channel, notices = self._channel, self._take_notices()
@@ -132,4 +135,5 @@ class OrderSubscription(Subscription):
             return notices + frames
         # At the end everything that the hub has read was sent.
         self._is_synced, self._seen = True, None
-        return notices + frames + encode_frame("synced", encode({"channel": self._name}), self._hub.position)
+        frame_id = self._hub.ids.format(self._hub.position)
+        return notices + frames + SSE.event("synced", encode({"channel": self._name}), frame_id)

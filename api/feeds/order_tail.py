@@ -14,7 +14,7 @@ from collections.abc import Callable
 from aiokafka import AIOKafkaConsumer
 from aiokafka.errors import KafkaError, OffsetOutOfRangeError
 
-from stocktide.api.feeds.consumer import TopicConsumer
+from stocktide.api.feeds.consumer import ReadEpoch, TopicConsumer
 from stocktide.api.feeds.offset_vector import OffsetVector
 from stocktide.api.feeds.orders import OrderHub
 
@@ -32,21 +32,25 @@ MakeConsumer = Callable[[], AIOKafkaConsumer]
 class OrderConsumer(TopicConsumer):
     """Reads `reservations` from its end."""
 
-    def __init__(self, consumer: AIOKafkaConsumer, topic: str, hub: OrderHub) -> None:
-        super().__init__(consumer, topic, hub)
+    def __init__(self, consumer: AIOKafkaConsumer, topic: str, hub: OrderHub, read_epoch: ReadEpoch) -> None:
+        super().__init__(consumer, topic, hub, read_epoch)
         self._orders = hub
 
     async def begin(self) -> None:
         """Begin at the present end. Raises KafkaError."""
+        epoch = await self._read_epoch()
         ends = await self.ends()
         self._consumer.assign(self._partitions)
         for partition in self._partitions:
             self._consumer.seek(partition, ends[partition.partition])
-        self._orders.begin(ends)
+        self._orders.begin(ends, epoch)
         self.complete.set()
 
     def _assign(self) -> None:
         """`begin` has assigned."""
+
+    async def _begin_anew(self, epoch: str) -> None:
+        await self.begin()
 
     async def _poll(self) -> None:
         try:
@@ -55,6 +59,7 @@ class OrderConsumer(TopicConsumer):
             # The topic was created again or lost its end. Clients that reconnect get `reset`.
             log.warning("%s does not have the offsets that were read; the feeds of orders begin anew", self._topic)
             await self.begin()
+        await self._look_at_epoch()
         for partition in list(self._orders.gaps):
             if self._hub.position[partition] >= (self._consumer.highwater(self._partitions[partition]) or 0):
                 self._orders.gaps.discard(partition)
@@ -64,8 +69,14 @@ class OrderTail:
     """Reads while there are users."""
 
     def __init__(
-        self, make_consumer: MakeConsumer, topic: str, hub: OrderHub, unused_seconds: float = UNUSED_SECONDS
+        self,
+        make_consumer: MakeConsumer,
+        topic: str,
+        hub: OrderHub,
+        read_epoch: ReadEpoch,
+        unused_seconds: float = UNUSED_SECONDS,
     ) -> None:
+        self._read_epoch = read_epoch
         self._make_consumer = make_consumer
         self._topic = topic
         self._hub = hub
@@ -116,7 +127,7 @@ class OrderTail:
 
     async def _start(self) -> None:
         consumer = self._make_consumer()
-        source = OrderConsumer(consumer, self._topic, self._hub)
+        source = OrderConsumer(consumer, self._topic, self._hub, self._read_epoch)
         try:
             async with asyncio.timeout(START_SECONDS_MAX):
                 await consumer.start()

@@ -18,9 +18,10 @@ from typing import TYPE_CHECKING
 import msgspec
 from msgspec import Raw, Struct
 
-from stocktide.api.feeds.channel import CHUNKS_KEPT_MAX, encode_frame
+from stocktide.api.feeds.channel import CHUNKS_KEPT_MAX
+from stocktide.api.feeds.frames import SSE
 from stocktide.api.feeds.hub import TopicHub
-from stocktide.api.feeds.offset_vector import OffsetVector, dominates
+from stocktide.api.feeds.offset_vector import EventIds, OffsetVector, dominates
 from stocktide.streams.contract.documents import PUBLISHED_ORDER_INTERNALS, encode
 
 if TYPE_CHECKING:  # the transport imports Faust, which the API does without
@@ -76,19 +77,20 @@ class OrderRow:
     size: int
     is_document: bool = False
 
-    def frame(self, offsets: Sequence[int]) -> bytes:
+    def frame(self, frame_id: str) -> bytes:
         """The frame with an id."""
         if not self.is_document:
             self.data, self.is_document = order_document(self.data), True
-        return encode_frame("order", self.data, offsets)
+        return SSE.event("order", self.data, frame_id)
 
 
 class ChannelOrders:
     """The kept rows of one channel, numbered from `first` on."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, ids: EventIds) -> None:
         self.name = name
         self.first = 0
+        self._ids = ids
         self.readers: set[Callable[[], None]] = set()
         self._rows: deque[OrderRow] = deque()
         # The next frames of a reader, and its position after them, until the rows change.
@@ -125,7 +127,7 @@ class ChannelOrders:
                     break
                 following += 1
                 if not row.head.restated:
-                    frames.append(row.frame(row.vector))
+                    frames.append(row.frame(self._ids.format(row.vector)))
                     size += len(frames[-1])
             chunk = b"".join(frames), following
             if len(self._chunks) >= CHUNKS_KEPT_MAX:
@@ -143,7 +145,7 @@ class ChannelOrders:
             position += 1
             if row.offset >= offsets[row.partition]:
                 offsets[row.partition] = row.offset + 1
-                frames.append(row.frame(offsets))
+                frames.append(row.frame(self._ids.format(offsets)))
                 size += len(frames[-1])
         return b"".join(frames), position, tuple(offsets)
 
@@ -156,8 +158,8 @@ class ChannelOrders:
 class OrderHub(TopicHub):
     """The changes of all orders since `floor`, at most `bytes_max` bytes."""
 
-    def __init__(self, partitions: int, bytes_max: int = BYTES_MAX) -> None:
-        super().__init__(partitions)
+    def __init__(self, partitions: int, bytes_max: int = BYTES_MAX, epoch: str = "") -> None:
+        super().__init__(partitions, epoch)
         self._bytes_max = bytes_max
         self._row_bytes = ROW_BYTES + OFFSET_BYTES * partitions
         self._channels: dict[str, ChannelOrders] = {}
@@ -170,11 +172,11 @@ class OrderHub(TopicHub):
         # Partitions with a gap in their offsets, until their end is reached. Compaction made it: a row that states an
         # order again may be all that it left of a change.
         self.gaps: set[int] = set()
-        # Counts the beginnings: a subscription does not go on after the next one.
-        self.beginnings = 0
 
-    def begin(self, position: OffsetVector) -> None:
-        """Forget everything, and continue with the rows from `position` on."""
+    def begin(self, position: OffsetVector, epoch: str | None = None) -> None:
+        """Forget everything, and continue with the rows from `position` on; with `epoch`, of another log."""
+        if epoch is not None:
+            self.ids = EventIds(epoch)
         self.beginnings += 1
         self._wake_all()
         for kept in (self._channels, self._kept, self._newest, self.gaps):
@@ -190,7 +192,7 @@ class OrderHub(TopicHub):
     def channel(self, name: str) -> ChannelOrders:
         """The rows of a channel."""
         if (channel := self._channels.get(name)) is None:
-            channel = self._channels[name] = ChannelOrders(name)
+            channel = self._channels[name] = ChannelOrders(name, self.ids)
         return channel
 
     def forget(self, channel: ChannelOrders) -> None:

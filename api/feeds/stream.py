@@ -1,24 +1,26 @@
-"""One connection of a feed: the greeting, what became of the client's id, then what its subscription writes.
+"""One connection of a feed by Server-Sent Events: the greeting, what became of the client's id, then what its
+subscription writes; and what this has in common with a WebSocket.
 
 In: a request, and with `Last-Event-ID` (or `?last_event_id=`) the last id of the client. Out: `event: resumed` if the
 feed continues from there, `event: reset` if it cannot and restarts; the frames of the subscription; `event: status`
-when readiness changes; `event: error` before a slow client is disconnected.
+when readiness changes; `event: error` before the server ends a feed (`close_codes.py`).
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Awaitable, Callable
 
 from aiohttp import web
 
 from stocktide.api.feeds.catch_up import CatchUp
-from stocktide.api.feeds.channel import encode_frame
+from stocktide.api.feeds.close_codes import FeedEnded
+from stocktide.api.feeds.connections import FeedConnection, OpenFeeds
+from stocktide.api.feeds.frames import SSE, FrameFormat
 from stocktide.api.feeds.hub import TopicHub
-from stocktide.api.feeds.offset_vector import OffsetVector, parse_offsets
-from stocktide.api.feeds.subscriber import HEARTBEAT, Subscription, TooSlow
+from stocktide.api.feeds.offset_vector import UNKNOWN_ID, OffsetVector, UnusableId
+from stocktide.api.feeds.subscriber import Subscription, Write
 from stocktide.api.requests import parse_query
 from stocktide.streams.contract.documents import Status, encode
 
@@ -38,35 +40,65 @@ _HEADERS = {
     "X-Accel-Buffering": "no",
 }
 
-# (channel, the vector to continue from or None) → the subscription.
-Subscribe = Callable[[str, OffsetVector | None], Subscription]
+# The vector to continue from, or None → the subscription.
+Subscribe = Callable[[OffsetVector | None], Subscription]
+
+
+class FeedStart:
+    """Starts the feeds of one hub: waits, answers a client's id, and makes the subscription."""
+
+    def __init__(self, hub: TopicHub, catch_up: CatchUp, status: Callable[[], Status]) -> None:
+        self._hub = hub
+        self._catch_up = catch_up
+        self._status = status
+
+    def status(self, frames: FrameFormat) -> bytes:
+        """The status, unless it is ready."""
+        status = self._status()
+        return b"" if status.ready else frames.event("status", encode(status))
+
+    async def resume(
+        self, name: str, given: str | None, id_tail: str, frames: FrameFormat, write: Write, check: Callable[[], None]
+    ) -> OffsetVector | None:
+        """The vector from which the feed continues after the id `given`, or None for a snapshot; `resumed` or `reset`
+        was written. `check` raises if the feed is to end meanwhile."""
+
+        async def send_heartbeat() -> None:
+            check()
+            await write(frames.heartbeat)
+
+        while True:
+            beginnings = self._hub.beginnings
+            seen = self._hub.ids.parse(given, self._hub.partitions, id_tail) if given else None
+            vector = None if isinstance(seen, UnusableId) else seen
+            since = await self._catch_up.begin(vector, send_heartbeat)
+            if self._hub.beginnings == beginnings or self._hub.closed:
+                break  # else it is another log by now
+        if given and not self._hub.closed:
+            await write(_resumption(name, seen, since, frames))
+        return since
 
 
 class FeedStream:
     """Serves the connections of one kind of feed."""
 
-    def __init__(self, hub: TopicHub, catch_up: CatchUp, status: Callable[[], Status], subscribe: Subscribe) -> None:
-        self._hub = hub
-        self._catch_up = catch_up
-        self._status = status
-        self._subscribe = subscribe
+    def __init__(self, hub: TopicHub, catch_up: CatchUp, status: Callable[[], Status], open_feeds: OpenFeeds) -> None:
+        self._start = FeedStart(hub, catch_up, status)
+        self._open_feeds = open_feeds
 
-    async def serve(self, request: web.Request, name: str) -> web.StreamResponse:
-        """Stream until the client disconnects, is too slow, or the process stops."""
+    async def serve(
+        self, request: web.Request, name: str, subscribe: Subscribe, id_tail: str = ""
+    ) -> web.StreamResponse:
+        """Stream until the client disconnects, is too slow, the server ends the feed, or the process stops."""
         response = web.StreamResponse(headers=_HEADERS)
         await response.prepare(request)
         try:
-            await response.write(self._greeting())
-            given = request.headers.get("Last-Event-ID") or parse_query(request).get("last_event_id")
-            seen = parse_offsets(given, self._hub.partitions) if given else None
-            since = await self._catch_up.begin(seen, partial(response.write, HEARTBEAT))
-            if given and not self._hub.closed:
-                await response.write(_resumption(name, seen, since))
-            await self._subscribe(name, since).run(response.write)
+            with self._open_feeds.opened(request) as connection:
+                await self._serve(request, name, subscribe, id_tail, connection, response.write)
         except ConnectionError:
             pass  # the client has disconnected
-        except TooSlow as error:
-            _disconnect(request, name, error)
+        except FeedEnded as reason:
+            _disconnect(request, name, reason)
         except Exception:
             # Nothing may follow the frames sent so far; a disconnected client resumes.
             log.exception("the feed of %s failed", name)
@@ -74,27 +106,40 @@ class FeedStream:
                 request.transport.abort()
         return response
 
-    def _greeting(self) -> bytes:
-        greeting = f"retry: {RECONNECT_MS}\n\n".encode()
-        status = self._status()
-        return greeting if status.ready else greeting + encode_frame("status", encode(status))
+    async def _serve(
+        self,
+        request: web.Request,
+        name: str,
+        subscribe: Subscribe,
+        id_tail: str,
+        connection: FeedConnection,
+        write: Callable[[bytes], Awaitable[None]],
+    ) -> None:
+        await write(f"retry: {RECONNECT_MS}\n\n".encode() + self._start.status(SSE))
+        given = request.headers.get("Last-Event-ID") or parse_query(request).get("last_event_id")
+        since = await self._start.resume(name, given, id_tail, SSE, write, connection.check)
+        subscription = subscribe(since)
+        connection.attach(subscription)
+        await subscription.run(write)
 
 
-def _disconnect(request: web.Request, name: str, error: TooSlow) -> None:
-    log.warning("a subscriber of %s is too slow, and is disconnected: %s", name, error)
+def _disconnect(request: web.Request, name: str, reason: FeedEnded) -> None:
+    log.warning("a feed of %s is ended, %s: %s", name, reason.name, reason)
     transport = request.transport
     if transport is None:
         return
-    frame = encode_frame("error", encode({"code": "too_slow", "detail": str(error)}))
+    frame = SSE.event("error", encode({"code": reason.name, "detail": str(reason)}))
     # Written directly, because the response waits for the client; chunked like the response.
     transport.write(b"%x\r\n%s\r\n" % (len(frame), frame))
     transport.close()
     asyncio.get_running_loop().call_later(LINGER_SECONDS, transport.abort)
 
 
-def _resumption(channel: str, seen: OffsetVector | None, since: OffsetVector | None) -> bytes:
+def _resumption(
+    channel: str, seen: OffsetVector | UnusableId | None, since: OffsetVector | None, frames: FrameFormat
+) -> bytes:
     """The response to a client's id: `resumed`, or `reset` with the reason."""
     if since is not None:
-        return encode_frame("resumed", encode({"channel": channel}))
-    reason = "malformed_id" if seen is None else "unknown_id"
-    return encode_frame("reset", encode({"channel": channel, "reason": reason}))
+        return frames.event("resumed", encode({"channel": channel}))
+    reason = seen if isinstance(seen, UnusableId) else UNKNOWN_ID
+    return frames.event("reset", encode({"channel": channel, "reason": str(reason)}))

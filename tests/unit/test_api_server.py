@@ -16,9 +16,10 @@ from stocktide.api.app import make_app
 from stocktide.api.batching import Overloaded
 from stocktide.api.event_producer import ProduceFailed
 from stocktide.api.feeds.catch_up import CatchUp
+from stocktide.api.feeds.connections import OpenFeeds
 from stocktide.api.feeds.hub import Hub
 from stocktide.api.feeds.snapshots import SnapshotMonitor
-from stocktide.api.feeds.sse import FeedHandler
+from stocktide.api.feeds.sse import ChannelFeeds, FeedHandler
 from stocktide.api.handlers.health import Readiness
 from stocktide.api.metrics import ApiMetrics
 from stocktide.api.routes import Route
@@ -113,14 +114,9 @@ async def test_a_subscriber_that_reads_nothing_is_dropped_with_a_reason() -> Non
     for number in range(2_000):
         value = orjson.dumps({"version": 1, "padding": padding})
         hub.add(0, [FakeRecord(number, value, f"tmall/S{number}".encode())])
-    feeds = FeedHandler(
-        hub,
-        CatchUp(hub, FakeSource()),
-        FakeChannels(),
-        SnapshotMonitor(hub, knows_nothing),
-        lambda: READY,
-        stall_seconds_max=0.2,
-    )
+    snapshots = SnapshotMonitor(hub, knows_nothing)
+    parts = (CatchUp(hub, FakeSource()), FakeChannels(), snapshots, lambda: READY, OpenFeeds())
+    feeds = FeedHandler(ChannelFeeds(hub, *parts, stall_seconds_max=0.2))
     server = await serve("/{channel}", feeds.feed)
     client = socket.socket()
     client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
@@ -149,9 +145,8 @@ async def test_a_feed_first_says_whether_it_resumes_or_resets(given: str | None,
     for number, sku in enumerate("AB"):
         value = orjson.dumps({"version": 1, "sku": sku})
         hub.add(0, [FakeRecord(number, value, f"tmall/{sku}".encode())])
-    feeds = FeedHandler(
-        hub, CatchUp(hub, FakeSource(ends=(2,)), 0.01), FakeChannels(), SnapshotMonitor(hub, knows_two), lambda: READY
-    )
+    catch_up, snapshots = CatchUp(hub, FakeSource(ends=(2,)), 0.01), SnapshotMonitor(hub, knows_two)
+    feeds = FeedHandler(ChannelFeeds(hub, catch_up, FakeChannels(), snapshots, lambda: READY, OpenFeeds()))
     server = await serve("/{channel}", feeds.feed)
     for header, target in ((given, "/tmall"), (None, "/tmall" if given is None else f"/tmall?last_event_id={given}")):
         line = "" if header is None else f"Last-Event-ID: {header}\r\n"

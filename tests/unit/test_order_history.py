@@ -13,7 +13,7 @@ from aiokafka import TopicPartition
 from aiokafka.errors import KafkaConnectionError
 
 from stocktide.api.feeds import order_history
-from stocktide.api.feeds.offset_vector import OffsetVector
+from stocktide.api.feeds.offset_vector import EventIds, OffsetVector
 from stocktide.api.feeds.order_history import HistoryReading, OrderHistory
 from tests.unit.fakes import FakeRecord
 
@@ -108,7 +108,7 @@ async def test_everything_missed_is_read_once_and_each_id_resumes_there(
         sent.extend(chunk)
 
     history = OrderHistory(topic.make, "reservations")
-    reading = HistoryReading("tmall", since, until, send, lambda: False)
+    reading = HistoryReading("tmall", since, until, send, lambda: False, EventIds())
     assert await asyncio.wait_for(history.read(reading), SECONDS_MAX) == until
     ids = re.findall(rb'"order_id":"(O[0-9]-[0-9]+)"', sent)
     assert sorted(order_id.decode() for order_id in ids) == topic.wanted("tmall", since, until)
@@ -133,7 +133,7 @@ async def test_few_read_at_a_time_and_the_others_get_heartbeats(monkeypatch: pyt
             if not chunk.startswith(b":"):
                 await gate.wait()
 
-        return await history.read(HistoryReading("tmall", (0, 0, 0), topic.ends, send, lambda: False))
+        return await history.read(HistoryReading("tmall", (0, 0, 0), topic.ends, send, lambda: False, EventIds()))
 
     tasks = [asyncio.create_task(read(number)) for number in range(10)]
     await asyncio.sleep(0.2)
@@ -151,6 +151,6 @@ async def test_a_reading_that_is_not_wanted_any_more_ends() -> None:
     async def send(chunk: bytes) -> None:
         raise AssertionError("nothing is to be sent")
 
-    reading = HistoryReading("tmall", (0, 0, 0), topic.ends, send, lambda: True)
+    reading = HistoryReading("tmall", (0, 0, 0), topic.ends, send, lambda: True, EventIds())
     assert await asyncio.wait_for(history.read(reading), SECONDS_MAX) == (0, 0, 0)
     assert topic.open == 0

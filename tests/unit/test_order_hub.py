@@ -11,7 +11,7 @@ import orjson
 import pytest
 
 from stocktide.api.feeds import order_sse
-from stocktide.api.feeds.channel import encode_frame
+from stocktide.api.feeds.frames import SSE
 from stocktide.api.feeds.offset_vector import OffsetVector, dominates, format_offsets, parse_offsets
 from stocktide.api.feeds.order_history import HistoryReading
 from stocktide.api.feeds.order_sse import OrderSubscription
@@ -53,7 +53,8 @@ class FakeOrderTopic:
             for record in log[offsets[partition] : until[partition]]:
                 offsets[partition] = record.offset + 1
                 if orjson.loads(record.value or b"")["channel"] == reading._channel:
-                    await reading._send(encode_frame("order", order_document(record.value or b""), offsets))
+                    frame_id = reading._ids.format(offsets)
+                    await reading._send(SSE.event("order", order_document(record.value or b""), frame_id))
         return tuple(offsets)
 
 

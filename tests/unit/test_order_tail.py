@@ -10,6 +10,7 @@ import pytest
 from aiokafka import TopicPartition
 from aiokafka.errors import KafkaConnectionError, OffsetOutOfRangeError
 
+from stocktide.api.feeds.connections import OpenFeeds
 from stocktide.api.feeds.order_sse import OrderFeedHandler
 from stocktide.api.feeds.order_tail import OrderTail
 from stocktide.api.feeds.orders import OrderHub
@@ -19,6 +20,11 @@ from tests.unit.fakes import FakeRecord
 from tests.unit.test_api_server import serve
 
 SECONDS_MAX = 5.0
+
+
+async def read_epoch() -> str:
+    """The topic stays the same."""
+    return ""
 
 
 class FakeKafka:
@@ -88,7 +94,7 @@ def order(offset: int) -> FakeRecord:
 
 async def test_nothing_is_read_without_a_user_and_one_reader_serves_all() -> None:
     kafka, hub = FakeKafka(), OrderHub(1)
-    tail = OrderTail(kafka.make, "reservations", hub, unused_seconds=0.05)
+    tail = OrderTail(kafka.make, "reservations", hub, read_epoch, unused_seconds=0.05)
     assert kafka.clients == []
     await asyncio.gather(*(tail.acquire() for _ in range(10)))
     assert (kafka.running, hub.position) == (1, (5,))
@@ -107,7 +113,7 @@ async def test_nothing_is_read_without_a_user_and_one_reader_serves_all() -> Non
 
 async def test_a_user_who_comes_while_the_reader_stops_gets_a_new_one() -> None:
     kafka, hub = FakeKafka(), OrderHub(1)
-    tail = OrderTail(kafka.make, "reservations", hub, unused_seconds=0)
+    tail = OrderTail(kafka.make, "reservations", hub, read_epoch, unused_seconds=0)
     for turns in range(20):
         await tail.acquire()
         await asyncio.sleep(0.01)
@@ -122,7 +128,7 @@ async def test_a_user_who_comes_while_the_reader_stops_gets_a_new_one() -> None:
 
 async def test_a_reader_that_cannot_start_is_stopped_and_tried_again_for_the_next_user() -> None:
     kafka, hub = FakeKafka(), OrderHub(1)
-    tail = OrderTail(kafka.make, "reservations", hub)
+    tail = OrderTail(kafka.make, "reservations", hub, read_epoch)
     kafka.is_away = True
     for _ in range(2):
         with pytest.raises(KafkaConnectionError):
@@ -137,7 +143,7 @@ async def test_a_reader_that_cannot_start_is_stopped_and_tried_again_for_the_nex
 
 async def test_a_topic_that_lost_its_offsets_is_read_from_its_end_anew() -> None:
     kafka, hub = FakeKafka(), OrderHub(1)
-    tail = OrderTail(kafka.make, "reservations", hub)
+    tail = OrderTail(kafka.make, "reservations", hub, read_epoch)
     await tail.acquire()
     beginning = hub.beginnings
     kafka.end, kafka.failure = 2, OffsetOutOfRangeError({TopicPartition("reservations", 0): 5})
@@ -150,7 +156,7 @@ async def test_a_topic_that_lost_its_offsets_is_read_from_its_end_anew() -> None
 
 async def test_a_gap_in_the_offsets_counts_until_the_end_is_reached() -> None:
     kafka, hub = FakeKafka(), OrderHub(1)
-    tail = OrderTail(kafka.make, "reservations", hub)
+    tail = OrderTail(kafka.make, "reservations", hub, read_epoch)
     await tail.acquire()
     kafka.end = 12
     kafka.records.append(order(7))
@@ -167,8 +173,8 @@ async def test_a_gap_in_the_offsets_counts_until_the_end_is_reached() -> None:
 async def test_a_subscriber_is_told_that_kafka_is_away_and_may_come_again(status: Status) -> None:
     kafka, hub = FakeKafka(), OrderHub(1)
     kafka.is_away = True
-    tail = OrderTail(kafka.make, "reservations", hub)
-    handler = OrderFeedHandler(hub, tail, None, lambda: status)  # type: ignore[arg-type]
+    tail = OrderTail(kafka.make, "reservations", hub, read_epoch)
+    handler = OrderFeedHandler(hub, tail, None, lambda: status, OpenFeeds())  # type: ignore[arg-type]
     server = await serve("/{channel}", handler.feed)
     async with aiohttp.ClientSession() as session, session.get(server.make_url("/tmall")) as response:
         problem = await response.json(content_type="application/problem+json")

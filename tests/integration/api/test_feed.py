@@ -159,10 +159,12 @@ async def test_a_feed_says_whether_it_resumes_or_resets(shop: ApiTestClient) -> 
         frame = await feed.next()
         assert (frame.event, frame.data, frame.id) == ("resumed", {"channel": channel}, None)
         assert await feed.until_synced() == []
+    epoch = str(last_id).partition(".")[0]
     for unknown, reason in (
         ("nonsense", "malformed_id"),
-        ("1-2", "malformed_id"),
-        ("99999-99999-99999-99999", "unknown_id"),
+        (f"{epoch}.1-2", "malformed_id"),
+        (f"{epoch}.99999-99999-99999-99999", "unknown_id"),
+        ("0123456789ab.0-0-0-0", "other_epoch"),
     ):
         async with shop.feed(channel, unknown) as feed:
             frame = await feed.next()

@@ -139,10 +139,14 @@ async def test_a_client_cut_after_any_frame_of_what_it_missed_resumes_there(
 async def test_a_feed_says_why_it_cannot_resume_and_begins_now(shop: ApiTestClient) -> None:
     sku, channel = await shop.receive_new(5), unique_name("channel")
     await place(shop, sku, channel)
+    async with shop.feed(channel, of="orders/feed") as feed:
+        await feed.until_synced()
+    epoch = str(feed.last_id).partition(".")[0]
     for unknown, reason in (
         ("nonsense", "malformed_id"),
-        ("1-2", "malformed_id"),
-        ("99999-99999-99999-99999", "unknown_id"),
+        (f"{epoch}.1-2", "malformed_id"),
+        (f"{epoch}.99999-99999-99999-99999", "unknown_id"),
+        ("0123456789ab.0-0-0-0", "other_epoch"),
     ):
         async with shop.feed(channel, unknown, "orders/feed") as feed:
             frame = await feed.next()
