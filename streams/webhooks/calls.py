@@ -56,7 +56,7 @@ def make_session(allowed: Iterable[Network]) -> aiohttp.ClientSession:
     """The client of all webhooks of a process. Each has one call in flight, so the number of connections is bounded by
     that of webhooks."""
     connector = aiohttp.TCPConnector(
-        limit=0, ttl_dns_cache=DNS_SECONDS, socket_factory=make_socket_factory(allowed), enable_cleanup_closed=True
+        limit=0, ttl_dns_cache=DNS_SECONDS, socket_factory=make_socket_factory(allowed)
     )
     return aiohttp.ClientSession(
         connector=connector,

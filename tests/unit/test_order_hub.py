@@ -15,7 +15,7 @@ from stocktide.api.feeds.channel import encode_frame
 from stocktide.api.feeds.offset_vector import OffsetVector, dominates, format_offsets, parse_offsets
 from stocktide.api.feeds.order_history import HistoryReading
 from stocktide.api.feeds.order_sse import OrderSubscription
-from stocktide.api.feeds.orders import OrderHub, order_document
+from stocktide.api.feeds.orders import OrderHub
 from stocktide.api.feeds.subscriber import TooSlow
 from tests.unit.fakes import FakeRecord
 
