@@ -76,7 +76,6 @@ class Endpoint:
         self._failing_since_ms = min((row.failing_since_ms for row in own if row.failing_since_ms), default=0)
         self._failures = max((row.failures for row in own), default=0)
         self._error = next((row.error for row in own if row.error), "")
-        self._pending_since: dict[int, int] = {}
         self._wake = asyncio.Event()
         self._breakers = AsyncCircuitBreakerFactory(BREAKER_FAILURES, BREAKER_SECONDS)
         self._open = False
@@ -194,21 +193,17 @@ class Endpoint:
         self._parts.metrics.webhook_pending.labels(self.webhook.name).set(sum(map(len, self.queues)))
 
     def _health(self) -> Iterable[tuple[int, PartitionHealth]]:
-        pending: dict[int, int] = {}
-        for queue in self.queues:
-            pending[queue.partition] = pending.get(queue.partition, 0) + len(queue)
         state = "disabled" if self.disabled else "failing" if self._failures else "ok"
-        for partition, count in pending.items():
-            since = self._pending_since.get(partition) or now_ms()
-            self._pending_since[partition] = since if count else 0
+        for partition in sorted({queue.partition for queue in self.queues}):
+            queues = [queue for queue in self.queues if queue.partition == partition]
             yield (
                 partition,
                 PartitionHealth(
                     revision=self.webhook.revision,
                     state=state,  # type: ignore[arg-type]
                     last_success_ms=self._last_success_ms,
-                    pending=count,
-                    pending_since_ms=self._pending_since[partition],
+                    pending=sum(map(len, queues)),
+                    pending_since_ms=min((queue.since_ms for queue in queues if len(queue)), default=0),
                     failures=self._failures,
                     failing_since_ms=self._failing_since_ms,
                     error=self._error,

@@ -15,6 +15,7 @@ import msgspec
 from msgspec import Struct
 
 from stocktide.streams.contract.documents import encode, order_document
+from stocktide.streams.contract.times import now_ms
 from stocktide.streams.webhooks.definition import Webhook
 
 # Standard Webhooks: under 20 KB. An item is never divided: one that is larger goes alone.
@@ -34,6 +35,7 @@ class Item(Struct, frozen=True, gc=False):
     version: int
     checksum: int
     value: bytes
+    since_ms: int
     offset: int = 0
 
     @property
@@ -102,6 +104,11 @@ class Queue:
 
     def __len__(self) -> int:
         return len(self._pending)
+
+    @property
+    def since_ms(self) -> int:
+        """Since when the oldest item is pending; 0 if there is none."""
+        return next((item.since_ms for item in self._pending.values()), 0)
 
     def next_batch(self) -> Batch | None:
         """The batch that is to be sent now, None if there is none: the one sent last, if all of it is pending and
@@ -176,8 +183,9 @@ class StockQueue(Queue):
             return
         if not self.webhook.takes(sku):
             return
-        item = Item(sku, _decode_update(value).version, zlib.crc32(value), value, offset)
         held = self._pending.get(sku)
+        since = held.since_ms if held is not None else now_ms()
+        item = Item(sku, _decode_update(value).version, zlib.crc32(value), value, since, offset)
         known = (held.version, held.checksum) if held is not None else self._acknowledged_ids.get(sku)
         # A late writer's row has a lower version; another content of the same version corrects it.
         if known is None or item.version > known[0] or (item.version == known[0] and item.checksum != known[1]):
@@ -216,7 +224,9 @@ class OrderQueue(Queue):
         if head.channel != self.webhook.channel or head.restated:
             return
         document = order_document(value)
-        self._pending[order_id] = Item(order_id, head.sequence, zlib.crc32(document), document, offset)
+        held = self._pending.get(order_id)
+        since = held.since_ms if held is not None else now_ms()
+        self._pending[order_id] = Item(order_id, head.sequence, zlib.crc32(document), document, since, offset)
 
     def read_again(self) -> bool:
         """Whether a queue that was full has room for what it left out, from `next` on."""
