@@ -21,7 +21,7 @@ from purgatory import AsyncCircuitBreakerFactory
 from purgatory.domain.model import OpenedState
 
 from stocktide.agents.metrics import WorkerMetrics
-from stocktide.agents.webhooks.queues import Batch, Queue, progress_key
+from stocktide.agents.webhooks.queues import Batch, Progress, Queue, progress_key
 from stocktide.streams.contract.documents import encode
 from stocktide.streams.contract.times import now_ms
 from stocktide.streams.kafka.membership import Membership, MembershipLost
@@ -89,14 +89,28 @@ class Endpoint:
 
     async def run(self) -> None:
         """Send until cancelled, or until the epoch ends."""
+        has_begun = False
         while True:
             try:
+                if not has_begun:
+                    await self._write_begin()
+                    has_begun = True
                 await self._send_next()
             except MembershipLost:
                 return
             except Exception:
                 logger.exception("webhook %s: sending failed, trying again", self.webhook.name)
                 await asyncio.sleep(RETRY_SECONDS)
+
+    async def _write_begin(self) -> None:
+        """Keep where the orders of a new webhook begin, so that a successor does not begin later."""
+        for queue in self.queues:
+            if queue.kind == "orders":
+                await self._write_progress(queue, queue.progress)
+
+    async def _write_progress(self, queue: Queue, progress: Progress) -> None:
+        key = join_key(self.webhook.name, progress_key(queue.kind)).encode()
+        await self._parts.publish_acks(queue.partition, [(key, encode(progress))])
 
     async def _send_next(self) -> None:
         queue = None if self.disabled else self._next_queue()
@@ -110,8 +124,7 @@ class Endpoint:
         if batch is None:
             return
         if (progress := queue.sending(batch)) is not None:
-            key = join_key(self.webhook.name, progress_key(queue.kind)).encode()
-            await self._parts.publish_acks(queue.partition, [(key, encode(progress))])
+            await self._write_progress(queue, progress)
         await self._parts.membership.wait_until_may_produce(self._parts.epoch)
         self._next_call = time.monotonic() + 1 / (self.webhook.per_second * self._parts.share)
         result = await self._call(batch)

@@ -198,14 +198,15 @@ class StockQueue(Queue):
 
 
 class OrderQueue(Queue):
-    """The newest document of each order that changed from the offset `next` on."""
+    """The newest document of each order that changed from the offset `next` on; for a new webhook, from the end of the topic on."""
 
     kind: Kind = "orders"
 
-    def __init__(self, webhook: Webhook, partition: int, begin: int, progress: Progress | None = None) -> None:
+    def __init__(self, webhook: Webhook, partition: int, end: int, progress: Progress | None = None) -> None:
         super().__init__(webhook, partition, progress)
-        if self.progress.next < 0:
-            self.progress = msgspec.structs.replace(self.progress, next=begin)
+        # After a restore the topic may be shorter than it was.
+        if not 0 <= self.progress.next <= end:
+            self.progress = msgspec.structs.replace(self.progress, next=end)
         # The offset of the next row that is taken, and whether rows were left out because the queue was full.
         self.next = self.progress.next
         self.behind = False

@@ -89,7 +89,7 @@ class Session:
         self.changed.set()
         self._endpoints: dict[str, Endpoint] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
-        self._by_channel: dict[str, list[Endpoint]] = {}
+        self._by_channel: dict[str, list[Endpoint]] = defaultdict(list)
         # The ends of `channel-stock` that a pass has to reach; None while there is no pass.
         self._pass: dict[TopicPartition, int] | None = None
 
@@ -114,7 +114,6 @@ class Session:
     async def _run_once(self) -> None:
         """Begin from what is acknowledged, and follow."""
         await self._end_endpoints()
-        acks = await self._read_acks()
         parts = self._parts
         consumer = await open_consumer(
             parts.kafka, parts.stock_topic, parts.orders_topic, partitions=self._partitions, **parts.security
@@ -124,7 +123,7 @@ class Session:
             while True:
                 if self.changed.is_set():
                     self.changed.clear()
-                    await self._take_definitions(consumer, acks)
+                    await self._take_definitions(consumer)
                 await self._poll(consumer)
         finally:
             await consumer.stop()
@@ -140,7 +139,7 @@ class Session:
                     acks[part.partition].add(record.key or b"", record.value)
         return acks
 
-    async def _take_definitions(self, consumer: AIOKafkaConsumer, acks: dict[int, Acks]) -> None:
+    async def _take_definitions(self, consumer: AIOKafkaConsumer) -> None:
         """End what is no longer defined so, begin what is new."""
         webhooks = self._parts.webhooks()
         for name, endpoint in list(self._endpoints.items()):
@@ -150,26 +149,28 @@ class Session:
                 await end(self._tasks.pop(name))
                 del self._endpoints[name]
         new = [webhook for name, webhook in webhooks.items() if name not in self._endpoints]
-        if new and self._endpoints:
-            # What other endpoints have acknowledged since is in Kafka, not in `acks`.
-            acks.update(await self._read_acks())
+        if new:
+            await self._begin_endpoints(new, consumer)
+        self._by_channel = defaultdict(list)
+        for endpoint in self._endpoints.values():
+            self._by_channel[endpoint.webhook.channel].append(endpoint)
+        self._pause_unused(consumer)
+
+    async def _begin_endpoints(self, webhooks: Iterable[Webhook], consumer: AIOKafkaConsumer) -> None:
+        """Begin a pass over `channel-stock`, at whose end the endpoints begin to send."""
+        acks = await self._read_acks()
         stock = self._topic_partitions(self._parts.stock_topic)
         orders = self._topic_partitions(self._parts.orders_topic)
         ends = await consumer.end_offsets([*stock, *orders])
-        for webhook in new:
-            queues = list(self._make_queues(webhook, acks, {part.partition: ends[part] for part in orders}))
+        order_ends = {part.partition: ends[part] for part in orders}
+        for webhook in webhooks:
+            queues = self._make_queues(webhook, acks, order_ends)
             endpoint = Endpoint(webhook, queues, self._endpoint_parts, self._parts.health(webhook.name))
             self._endpoints[webhook.name] = endpoint
             self._tasks[webhook.name] = asyncio.create_task(endpoint.run(), name=f"webhook {webhook.name}")
-        by_channel: dict[str, list[Endpoint]] = defaultdict(list)
-        for endpoint in self._endpoints.values():
-            by_channel[endpoint.webhook.channel].append(endpoint)
-        self._by_channel = dict(by_channel)
-        if new:
-            await consumer.seek_to_beginning(*stock)
-            self._pass = {part: ends[part] for part in stock}
-            self._seek_orders(consumer, orders)
-        self._pause_unused(consumer, stock, orders)
+        await consumer.seek_to_beginning(*stock)
+        self._pass = {part: ends[part] for part in stock}
+        self._seek_orders(consumer, orders)
 
     def _health_of(self, webhook: Webhook) -> list[PartitionHealth]:
         return [row for row in self._parts.health(webhook.name) if row.revision == webhook.revision]
@@ -181,8 +182,8 @@ class Session:
                 progress = own.progress(webhook.name, StockQueue.kind)
                 yield StockQueue(webhook, partition, progress, own.acknowledged(webhook.name))
             if "orders" in webhook.events:
-                begin, progress = order_ends[partition], own.progress(webhook.name, OrderQueue.kind)
-                yield OrderQueue(webhook, partition, begin, progress)
+                progress = own.progress(webhook.name, OrderQueue.kind)
+                yield OrderQueue(webhook, partition, order_ends[partition], progress)
 
     def _topic_partitions(self, topic: str) -> list[TopicPartition]:
         return [TopicPartition(topic, number) for number in self._partitions]
@@ -197,13 +198,11 @@ class Session:
             if queues := self._order_queues(part.partition):
                 consumer.seek(part, min(queue.next for queue in queues))
 
-    def _pause_unused(
-        self, consumer: AIOKafkaConsumer, stock: list[TopicPartition], orders: list[TopicPartition]
-    ) -> None:
+    def _pause_unused(self, consumer: AIOKafkaConsumer) -> None:
         """Without a webhook nothing is read."""
         events = {kind for endpoint in self._endpoints.values() for kind in endpoint.webhook.events}
-        for kind, partitions in (("stock", stock), ("orders", orders)):
-            (consumer.resume if kind in events else consumer.pause)(*partitions)
+        for kind, topic in (("stock", self._parts.stock_topic), ("orders", self._parts.orders_topic)):
+            (consumer.resume if kind in events else consumer.pause)(*self._topic_partitions(topic))
         if "stock" not in events:
             self._pass = None
             self._begin_sending()
@@ -215,7 +214,8 @@ class Session:
                 try:
                     self._offer(part, record)
                 except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-                    logger.error("%s-%d: the row at %d cannot be sent: %s", part.topic, part.partition, record.offset, error)
+                    place = f"{part.topic}-{part.partition} at {record.offset}"
+                    logger.error("the row of %s cannot be sent: %s", place, error)
         if self._pass is not None:
             positions = {part: await consumer.position(part) for part in self._pass}
             if all(positions[part] >= at for part, at in self._pass.items()):
@@ -257,5 +257,6 @@ class Session:
                 return
 
     async def _end_endpoints(self) -> None:
-        tasks, self._tasks, self._endpoints, self._by_channel = list(self._tasks.values()), {}, {}, {}
+        tasks, self._tasks, self._endpoints = list(self._tasks.values()), {}, {}
+        self._by_channel.clear()
         await end(*tasks)
