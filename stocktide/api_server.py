@@ -38,6 +38,7 @@ from stocktide.api.handlers.orders import OrderHandlers
 from stocktide.api.handlers.policies import PolicyHandlers
 from stocktide.api.handlers.pools import PoolHandler
 from stocktide.api.handlers.stock import StockHandlers
+from stocktide.api.handlers.webhooks import WebhookHandlers
 from stocktide.api.known_channels import KnownChannels
 from stocktide.api.listen import listen
 from stocktide.api.metrics import ApiMetrics
@@ -45,6 +46,7 @@ from stocktide.api.openapi import make_openapi_document
 from stocktide.api.routes import Handlers, make_routes
 from stocktide.api.settled_reads import SettledReads
 from stocktide.api_feeds import Feeds, make_consumer, make_feeds
+from stocktide.api_webhooks import make_webhook_handlers
 from stocktide.errors import CommandError, StartError
 from stocktide.main_loop import configure_logging, run_main, run_unless_stopped, stop_on_signals
 from stocktide.progress import report_while_waiting
@@ -106,7 +108,8 @@ async def _start(settings: Settings, stack: AsyncExitStack, listening: socket.so
         except (KafkaError, OSError) as error:
             raise StartError(f"Kafka at {settings.kafka} refuses a client: {error}") from error
     feeds = await make_feeds(settings, stack, producer, consumer)
-    handlers = _make_handlers(settings, stack, redis, producer, feeds)
+    webhooks = await make_webhook_handlers(settings, stack, producer)
+    handlers = _make_handlers(settings, stack, redis, producer, feeds, webhooks)
     await handlers.readiness.check()
     reporting = report_while_waiting(logger.warning, "the API", handlers.readiness.trouble)
     for work in (feeds.source.run(), handlers.readiness.watch(), reporting):
@@ -121,6 +124,7 @@ def _make_handlers(
     redis: Redis,
     producer: AIOKafkaProducer,
     feeds: Feeds,
+    webhooks: WebhookHandlers,
 ) -> Handlers:
     settlements = SettlementListener(redis, settings.app_id)
     settlements.start()
@@ -166,6 +170,7 @@ def _make_handlers(
         readiness=readiness,
         metrics=_make_metrics(batcher, submitter, feeds, snapshots, readiness, stalls),
         pages=BoardHandlers(),
+        webhooks=webhooks,
     )
 
 

@@ -22,8 +22,8 @@ from stocktide.streams.topics import ALERTS
 from stocktide.tables.settlement.stalls import StallMonitor
 from stocktide.worker_deciding import DecidingRole
 from stocktide.worker_publishing import PublishingRole
-from stocktide.worker_webhooks import WebhooksPart
 from stocktide.worker_role import WorkerFailed, WorkerRole
+from stocktide.worker_webhooks import WebhooksPart
 
 WATCH_SECONDS = 0.5
 

@@ -20,7 +20,16 @@ from stocktide.streams.kafka.groups import webhooks_group
 from stocktide.streams.kafka.membership import Membership
 from stocktide.streams.kafka.publish import OutputRow, Publisher, make_producer
 from stocktide.streams.shutdown import end
-from stocktide.streams.topics import ALERTS, CHANNEL_STOCK, RESERVATIONS, WEBHOOK_ACKS, WEBHOOK_HEALTH, WEBHOOKS, Topic, split_key
+from stocktide.streams.topics import (
+    ALERTS,
+    CHANNEL_STOCK,
+    RESERVATIONS,
+    WEBHOOK_ACKS,
+    WEBHOOK_HEALTH,
+    WEBHOOKS,
+    Topic,
+    split_key,
+)
 from stocktide.streams.webhooks.addresses import parse_networks
 from stocktide.streams.webhooks.calls import make_session
 from stocktide.streams.webhooks.definition import PartitionHealth, Webhook, decode_health, decode_webhook

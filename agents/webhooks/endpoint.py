@@ -193,7 +193,9 @@ class Endpoint:
         self.disabled, self._error = True, reason
         logger.warning("webhook %s is disabled: %s", self.webhook.name, reason)
         await self.report()
-        await self._parts.alert(f"webhook-{self.webhook.name}-{self.webhook.revision}", f"{self.webhook.name}: {reason}")
+        await self._parts.alert(
+            f"webhook-{self.webhook.name}-{self.webhook.revision}", f"{self.webhook.name}: {reason}"
+        )
 
     async def report(self) -> None:
         """Write the rows of health that have changed. Raises MembershipLost."""

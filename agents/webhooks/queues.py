@@ -1,7 +1,7 @@
-"""What one endpoint has to get from one partition: the newest state of each SKU or order that it has not acknowledged.
+"""What one endpoint has to get from one partition: the newest states that it has not acknowledged.
 
-In: rows of the partition, in order; acknowledgements. Out: batches with their ids. Pure. A queue is bounded by the number
-of SKUs; that of orders by ORDERS_PENDING_MAX, beyond which its rows are read again later.
+In: rows of the partition, in order; acknowledgements. Out: batches with their ids. A queue is bounded by the number of
+SKUs; that of orders by ORDERS_PENDING_MAX, beyond which its rows are read again later.
 """
 
 from __future__ import annotations
@@ -97,8 +97,7 @@ class Queue:
         self.webhook = webhook
         self.partition = partition
         self._pending: dict[str, Item] = {}
-        fits = progress is not None and progress.epoch == webhook.epoch
-        self.progress = progress if progress is not None and fits else Progress(webhook.epoch)
+        self.progress = _continued(progress, webhook.epoch)
         # Everything that the partition had when the queue was made was offered: an item may be sent.
         self.ready = False
 
@@ -128,7 +127,7 @@ class Queue:
         return self.progress
 
     def acknowledge(self, batch: Batch) -> Iterator[tuple[str, bytes]]:
-        """Take the items out that have not changed since; gives rows of `webhook-acks` by the second part of the key."""
+        """Take out the items that have not changed since; gives rows of `webhook-acks` (second part of the key, value)."""
         for item in batch.items:
             held = self._pending.get(item.name)
             if held is not None and held.id == item.id:
@@ -198,7 +197,8 @@ class StockQueue(Queue):
 
 
 class OrderQueue(Queue):
-    """The newest document of each order that changed from the offset `next` on; for a new webhook, from the end of the topic on."""
+    """The newest document of each order that changed from the offset `next` on; for a new webhook, from the end
+    of the topic on."""
 
     kind: Kind = "orders"
 
@@ -240,6 +240,13 @@ class OrderQueue(Queue):
         following = min((item.offset for item in self._pending.values()), default=self.next)
         self.progress = msgspec.structs.replace(self.progress, next=following)
         yield progress_key(self.kind), encode(self.progress)
+
+
+def _continued(progress: Progress | None, epoch: str) -> Progress:
+    """The progress in `epoch`, whose part before the `-` is new where the webhook is; a replay keeps the offset."""
+    if progress is None or progress.epoch.partition("-")[0] != epoch.partition("-")[0]:
+        return Progress(epoch)
+    return progress if progress.epoch == epoch else Progress(epoch, next=progress.next)
 
 
 def progress_key(kind: Kind) -> str:

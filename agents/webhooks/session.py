@@ -222,7 +222,8 @@ class Session:
                 self._pass = None
                 self._begin_sending()
         for number in self._partitions:
-            if any([queue.read_again() for queue in self._order_queues(number)]):
+            again = [queue.read_again() for queue in self._order_queues(number)]
+            if any(again):
                 self._seek_orders(consumer, [TopicPartition(self._parts.orders_topic, number)])
         await asyncio.sleep(0)
 

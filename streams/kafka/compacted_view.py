@@ -20,8 +20,6 @@ logger = logging.getLogger(__name__)
 
 POLL_MS = 500
 RETRY_SECONDS = 1.0
-# How often a call that waits looks at the position.
-LOOK_SECONDS = 0.02
 
 
 class CompactedView:
@@ -33,6 +31,9 @@ class CompactedView:
         self._security = security
         self._changed = changed
         self._consumer: AIOKafkaConsumer | None = None
+        self._started = asyncio.Event()
+        # Set, and cleared at once, after each poll.
+        self._read = asyncio.Event()
         self._rows: dict[str, dict[str, bytes]] = {topic: {} for topic in topics}
 
     def rows(self, topic: str) -> dict[str, bytes]:
@@ -45,6 +46,7 @@ class CompactedView:
             try:
                 async with topic_consumer(self._kafka, *self._topics, **self._security) as consumer:
                     self._consumer = consumer
+                    self._started.set()
                     while True:
                         await self._poll(consumer)
             except (KafkaError, OSError) as error:
@@ -52,16 +54,17 @@ class CompactedView:
                 await asyncio.sleep(RETRY_SECONDS)
             finally:
                 self._consumer = None
+                self._started.clear()
 
     async def catch_up(self, seconds_max: float) -> None:
         """Wait until everything was read that is in the topics now. Raises TimeoutError and KafkaError."""
         async with asyncio.timeout(seconds_max):
-            while (consumer := self._consumer) is None:
-                await asyncio.sleep(LOOK_SECONDS)
+            await self._started.wait()
+            if (consumer := self._consumer) is None:
+                raise KafkaError("the topics cannot be read")
             ends = await consumer.end_offsets(sorted(consumer.assignment()))
-            for partition, end in ends.items():
-                while await consumer.position(partition) < end:
-                    await asyncio.sleep(LOOK_SECONDS)
+            while any([await consumer.position(part) < end for part, end in ends.items()]):
+                await self._read.wait()
 
     async def _poll(self, consumer: AIOKafkaConsumer) -> None:
         fetched = await consumer.getmany(timeout_ms=POLL_MS)
@@ -75,3 +78,5 @@ class CompactedView:
                     rows[key] = record.value
         if fetched:
             self._changed()
+        self._read.set()
+        self._read.clear()

@@ -55,9 +55,7 @@ def sign(secrets: Iterable[str], message_id: str, timestamp: int, body: bytes) -
 def make_session(allowed: Iterable[Network]) -> aiohttp.ClientSession:
     """The client of all webhooks of a process. Each has one call in flight, so the number of connections is bounded by
     that of webhooks."""
-    connector = aiohttp.TCPConnector(
-        limit=0, ttl_dns_cache=DNS_SECONDS, socket_factory=make_socket_factory(allowed)
-    )
+    connector = aiohttp.TCPConnector(limit=0, ttl_dns_cache=DNS_SECONDS, socket_factory=make_socket_factory(allowed))
     return aiohttp.ClientSession(
         connector=connector,
         timeout=aiohttp.ClientTimeout(total=CALL_SECONDS_MAX),
