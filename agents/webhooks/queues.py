@@ -127,7 +127,7 @@ class Queue:
         return self.progress
 
     def acknowledge(self, batch: Batch) -> Iterator[tuple[str, bytes]]:
-        """Take out the items that have not changed since; gives rows of `webhook-acks` (second part of the key, value)."""
+        """Take out the items that have not changed since; gives rows of `webhook-acks`, by the key's second part."""
         for item in batch.items:
             held = self._pending.get(item.name)
             if held is not None and held.id == item.id:
