@@ -10,7 +10,7 @@ import contextlib
 import logging
 import socket
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from functools import partial
 from importlib.metadata import version
@@ -46,7 +46,7 @@ from stocktide.api.openapi import make_openapi_document
 from stocktide.api.routes import Handlers, make_routes
 from stocktide.api.settled_reads import SettledReads
 from stocktide.api_feeds import Feeds, make_consumer, make_feeds
-from stocktide.api_webhooks import make_webhook_handlers
+from stocktide.api_webhooks import prepare_webhooks
 from stocktide.errors import CommandError, StartError
 from stocktide.main_loop import configure_logging, run_main, run_unless_stopped, stop_on_signals
 from stocktide.progress import report_while_waiting
@@ -108,8 +108,8 @@ async def _start(settings: Settings, stack: AsyncExitStack, listening: socket.so
         except (KafkaError, OSError) as error:
             raise StartError(f"Kafka at {settings.kafka} refuses a client: {error}") from error
     feeds = await make_feeds(settings, stack, producer, consumer)
-    webhooks = await make_webhook_handlers(settings, stack, producer)
-    handlers = _make_handlers(settings, stack, redis, producer, feeds, webhooks)
+    make_webhooks = await prepare_webhooks(settings, stack, producer)
+    handlers = _make_handlers(settings, stack, redis, producer, feeds, make_webhooks)
     await handlers.readiness.check()
     reporting = report_while_waiting(logger.warning, "the API", handlers.readiness.trouble)
     for work in (feeds.source.run(), handlers.readiness.watch(), reporting):
@@ -124,7 +124,7 @@ def _make_handlers(
     redis: Redis,
     producer: AIOKafkaProducer,
     feeds: Feeds,
-    webhooks: WebhookHandlers,
+    make_webhooks: Callable[[KnownChannels], WebhookHandlers],
 ) -> Handlers:
     settlements = SettlementListener(redis, settings.app_id)
     settlements.start()
@@ -170,7 +170,7 @@ def _make_handlers(
         readiness=readiness,
         metrics=_make_metrics(batcher, submitter, feeds, snapshots, readiness, stalls),
         pages=BoardHandlers(),
-        webhooks=webhooks,
+        webhooks=make_webhooks(known),
     )
 
 

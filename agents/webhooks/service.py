@@ -33,7 +33,7 @@ STOP_SECONDS_MAX = 5.0
 MakeSession = Callable[[list[int], int], Session]
 
 
-class WebhookSender(ConsumerRebalanceListener):  # type: ignore[misc]
+class WebhookSender(ConsumerRebalanceListener):
     """All webhooks of one worker. `make_session(partitions, epoch)`; `consumer` is not started."""
 
     def __init__(

@@ -229,8 +229,8 @@ class Session:
 
     def _offer(self, part: TopicPartition, record: Any) -> None:
         if part.topic == self._parts.orders_topic:
-            for queue in self._order_queues(part.partition):
-                queue.offer(record.key.decode(), record.value, record.offset)
+            for orders in self._order_queues(part.partition):
+                orders.offer(record.key.decode(), record.value, record.offset)
             endpoints: Iterable[Endpoint] = self._endpoints.values()
         else:
             channel, sku = split_key(record.key.decode())

@@ -18,6 +18,7 @@ from msgspec.structs import replace
 
 from stocktide.api import problems
 from stocktide.api.event_producer import InputEventProducer
+from stocktide.api.known_channels import KnownChannels
 from stocktide.api.requests import check_channel, check_name, read_message
 from stocktide.streams.contract.documents import encode
 from stocktide.streams.contract.events import Malformed, Name
@@ -112,6 +113,7 @@ class WebhookHandlers:
         allowed: tuple[Network, ...],
         session: aiohttp.ClientSession,
         seconds_max: float,
+        known: KnownChannels,
     ) -> None:
         self._view = view
         self._producer = producer
@@ -120,6 +122,7 @@ class WebhookHandlers:
         self._allowed = allowed
         self._session = session
         self._seconds_max = seconds_max
+        self._known = known
 
     async def page(self, request: web.Request) -> web.Response:
         """`GET /v1/webhooks`"""
@@ -220,6 +223,8 @@ class WebhookHandlers:
         return None if row is None else decode_webhook(row)
 
     async def _write(self, webhook: Webhook) -> None:
+        # Without it, nothing is published for a channel that nothing has named yet.
+        await self._known.ensure(webhook.channel)
         await self._produce(self._topic, [(webhook.name, encode_row(webhook))])
 
     async def _produce(self, topic: str, rows: list[tuple[str, bytes | None]]) -> None:

@@ -52,7 +52,7 @@ async def test_a_change_of_stock_is_sent_with_a_signature_that_the_reference_lib
     with pytest.raises(WebhookVerificationError):
         call.verify("whsec_" + "A" * 44)
     assert "." not in call.id and call.body["type"] == "stock.updated" and call.body["channel"] == CHANNEL
-    shown = (await shop.get_when(f"/v1/webhooks/{name}", lambda answer: answer.body["state"] == "ok"))
+    shown = await shop.get_when(f"/v1/webhooks/{name}", lambda answer: answer.body["state"] == "ok")
     assert "secret" not in shown and shown["failures"] == 0
 
 
