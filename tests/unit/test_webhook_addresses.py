@@ -5,11 +5,8 @@ from __future__ import annotations
 import socket
 
 import pytest
-from aiohttp import TCPConnector
 
 from stocktide.streams.webhooks.addresses import AddressRefused, make_socket_factory, parse_networks, url_trouble
-from stocktide.streams.webhooks.calls import call, make_session
-from stocktide.streams.webhooks.definition import Webhook, new_secret
 
 PRIVATE = [
     "127.0.0.1",
@@ -97,46 +94,3 @@ def test_a_block_that_is_allowed_is_dialled_also_as_ipv4_mapped() -> None:
 def test_a_block_that_is_no_block_is_an_error() -> None:
     with pytest.raises(ValueError, match="has host bits set"):
         parse_networks("127.0.0.1/8")
-
-
-class _Resolver:
-    """Answers one address after the other: the second is private, as a rebinding name gives it."""
-
-    def __init__(self, *addresses: str) -> None:
-        self._addresses = list(addresses)
-
-    async def resolve(self, host: str, port: int = 0, family: int = 0) -> list[dict[str, object]]:
-        address = self._addresses.pop(0) if len(self._addresses) > 1 else self._addresses[0]
-        return [{"hostname": host, "host": address, "port": port, "family": socket.AF_INET, "proto": 6, "flags": 0}]
-
-    async def close(self) -> None:
-        """Nothing to close."""
-
-
-async def test_a_name_that_resolves_to_a_private_address_later_is_refused_then(
-    unused_tcp_port_of_a_server: int,
-) -> None:
-    port = unused_tcp_port_of_a_server
-    webhook = Webhook(
-        name="w",
-        channel="c",
-        url=f"http://rebinding.example:{port}/hook",
-        batch=1,
-        per_second=1,
-        events=("stock",),
-        secret=new_secret(),
-        epoch="a-0",
-        revision="b",
-    )
-    async with make_session(parse_networks("127.0.0.1/32")) as session:
-        connector = session.connector
-        assert isinstance(connector, TCPConnector)
-        connector._resolver = _Resolver("127.0.0.1", "127.0.0.2")  # type: ignore[assignment]
-        assert (await call(session, webhook, "msg_1", b"{}")).ok
-        connector.clear_dns_cache()
-        await connector.close()
-    async with make_session(parse_networks("127.0.0.1/32")) as session:
-        connector = session.connector
-        assert isinstance(connector, TCPConnector)
-        connector._resolver = _Resolver("127.0.0.2")  # type: ignore[assignment]
-        assert (await call(session, webhook, "msg_1", b"{}")).error == "address_not_allowed"
