@@ -20,7 +20,7 @@ from tests.harness.eventually import eventually
 
 @dataclass(slots=True)
 class ReceivedCall:
-    """One call. `at` is the loop's time."""
+    """One call. `at` is the loop's time; `status` is 0 until it is answered."""
 
     headers: dict[str, str]
     raw: bytes
@@ -47,7 +47,7 @@ class ReceivedCall:
 
 @dataclass
 class Receiver:
-    """`answer(call)` gives the response of each call; by default 204. While `delay` is set, answers wait for it."""
+    """`answer(call)` gives the response of each call; by default 204. Answers wait while `gate` is not set."""
 
     url: str = ""
     calls: list[ReceivedCall] = field(default_factory=list)
@@ -64,12 +64,12 @@ class Receiver:
             0,
         )
         response = self.answer(call)
-        call.status = response.status
         self.calls.append(call)
         self.in_flight += 1
         self.in_flight_max = max(self.in_flight, self.in_flight_max)
         try:
             await self.gate.wait()
+            call.status = response.status
         finally:
             self.in_flight -= 1
         return response
@@ -100,7 +100,7 @@ async def running_receiver(port: int = 0) -> AsyncIterator[Receiver]:
     receiver.gate.set()
     app = web.Application()
     app.router.add_post("/hook", receiver.handle)
-    runner = web.AppRunner(app, shutdown_timeout=0.5)
+    runner = web.AppRunner(app, shutdown_timeout=0.5, handler_cancellation=True)
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", port)
     await site.start()

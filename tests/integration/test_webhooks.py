@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import signal
+from collections import defaultdict
 from collections.abc import AsyncIterator
+from pathlib import Path
 
+import orjson
 import pytest
 from aiohttp import web
 from standardwebhooks.webhooks import WebhookVerificationError
 
+from stocktide.streams.topics import ALERTS
 from tests.harness.api_client import ApiTestClient, unique_name
+from tests.harness.eventually import eventually
 from tests.harness.receiver import Receiver, running_receiver
 from tests.harness.servers import KafkaServer, RedisServer, new_app_id
-from tests.harness.system import RunningSystem, running_system
+from tests.harness.system import RunningSystem, SystemFactory, running_system
+from tests.harness.workers import WorkerGroup
 
 CHANNEL = "tmall"
+ALLOW_LOOPBACK = {"STOCKTIDE_WEBHOOK_ALLOW": "127.0.0.0/8"}
 
 
 @pytest.fixture(scope="module")
@@ -21,8 +29,7 @@ async def running(
     kafka: KafkaServer, valkey: RedisServer, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[RunningSystem]:
     data = tmp_path_factory.mktemp("webhooks") / "data"
-    environ = {"STOCKTIDE_WEBHOOK_ALLOW": "127.0.0.0/8"}
-    async with running_system(data, kafka.address, valkey.url, new_app_id(), environ) as system:
+    async with running_system(data, kafka.address, valkey.url, new_app_id(), ALLOW_LOOPBACK) as system:
         yield system
 
 
@@ -124,3 +131,154 @@ async def test_a_retry_of_the_same_content_carries_the_same_id_and_the_time_of_i
     assert times == sorted(times) and times[-1] > times[0]
     for call in receiver.calls:
         call.verify(secret)
+
+
+async def alerts_about(system: RunningSystem, name: str) -> list[str]:
+    """The reasons of alerts `webhook_disabled` of a webhook."""
+    group = WorkerGroup(system.ready["kafka"], system.ready["redis"], system.app_id, system.data)
+    rows = [orjson.loads(record.value or b"{}") for record in await group.records(ALERTS)]
+    return [row["reason"] for row in rows if row["type"] == "webhook_disabled" and row["reason"].startswith(f"{name}:")]
+
+
+async def test_410_disables_the_webhook_with_an_alert_and_a_new_definition_enables_it(
+    running: RunningSystem, shop: ApiTestClient, receiver: Receiver
+) -> None:
+    sku = unique_name("sku")
+    is_gone = True
+    receiver.answer = lambda call: web.Response(status=410 if is_gone else 204)
+    name, _ = await define(shop, receiver, skus=[sku])
+    await shop.receive(sku, 3)
+    shown = await shop.get_when(f"/v1/webhooks/{name}", lambda answer: answer.body["state"] == "disabled")
+    assert "410" in shown["error"]
+    count = len(receiver.calls)
+    await shop.receive(sku, 3)
+    await shop.get_when(f"/v1/channels/{CHANNEL}/stock?sku={sku}", lambda answer: sku in str(answer.body))
+    assert len(receiver.calls) == count == 1
+    await eventually(lambda: _has_alert(running, name))
+    is_gone = False
+    await shop.put(f"/v1/webhooks/{name}", {"channel": CHANNEL, "url": receiver.url, "skus": [sku]})
+    await receiver.until(lambda: (receiver.newest(sku) or {}).get("quantity") == 6)
+    await shop.get_when(f"/v1/webhooks/{name}", lambda answer: answer.body["state"] == "ok")
+
+
+async def _has_alert(system: RunningSystem, name: str) -> bool:
+    return len(await alerts_about(system, name)) == 1
+
+
+async def test_an_endpoint_that_fails_for_too_long_is_disabled_with_an_alert(
+    system: SystemFactory, receiver: Receiver
+) -> None:
+    running = await system(environ={**ALLOW_LOOPBACK, "STOCKTIDE_WEBHOOK_FAILING_SECONDS": "2"})
+    receiver.answer = lambda call: web.Response(status=302, headers={"Location": receiver.url})
+    async with running.client() as shop:
+        name, _ = await define(shop, receiver)
+        await shop.receive(unique_name("sku"), 3)
+        shown = await shop.get_when(f"/v1/webhooks/{name}", lambda answer: answer.body["state"] == "disabled")
+        assert "302" in shown["error"] and shown["failures"] == len(receiver.calls) >= 2
+        await eventually(lambda: _has_alert(running, name))
+
+
+async def test_a_wait_that_the_receiver_asks_for_is_kept(shop: ApiTestClient, receiver: Receiver) -> None:
+    sku = unique_name("sku")
+    receiver.answer = lambda call: (
+        web.Response(status=204) if len(receiver.calls) > 0 else web.Response(status=429, headers={"Retry-After": "4"})
+    )
+    await define(shop, receiver, skus=[sku])
+    await shop.receive(sku, 3)
+    await receiver.until(lambda: bool(receiver.taken))
+    first, second = receiver.calls
+    assert second.at - first.at >= 3.5
+
+
+async def test_both_secrets_sign_after_a_rotation(shop: ApiTestClient, receiver: Receiver) -> None:
+    sku = unique_name("sku")
+    name, old = await define(shop, receiver, skus=[sku])
+    rotated = await shop.post(f"/v1/webhooks/{name}/rotate")
+    new = rotated.body["secret"]
+    assert rotated.status == 200 and new != old and rotated.body["rotating_until"]
+    await shop.receive(sku, 3)
+    await receiver.until(lambda: bool(receiver.taken))
+    for secret in (old, new):
+        receiver.calls[-1].verify(secret)
+
+
+async def test_a_test_call_is_signed_and_says_what_the_endpoint_answered(
+    shop: ApiTestClient, receiver: Receiver
+) -> None:
+    name, secret = await define(shop, receiver, skus=["none"])
+    receiver.answer = lambda call: web.Response(status=418)
+    answer = await shop.post(f"/v1/webhooks/{name}/test")
+    assert (answer.status, answer.body["ok"], answer.body["status"]) == (200, False, 418)
+    receiver.calls[-1].verify(secret)
+    assert receiver.calls[-1].body == {"type": "webhook.test", "channel": CHANNEL, "items": []}
+
+
+async def test_a_replay_sends_the_present_state_once_more_with_another_id(
+    shop: ApiTestClient, receiver: Receiver
+) -> None:
+    sku = unique_name("sku")
+    name, _ = await define(shop, receiver, skus=[sku])
+    await shop.receive(sku, 3)
+    await receiver.until(lambda: bool(receiver.taken))
+    assert (await shop.post(f"/v1/webhooks/{name}/replay")).status == 202
+    await receiver.until(lambda: len(receiver.taken) == 2)
+    first, second = receiver.taken
+    assert first.body == second.body and first.id != second.id
+
+
+async def test_a_slow_endpoint_does_not_delay_another(shop: ApiTestClient, receiver: Receiver) -> None:
+    skus = [unique_name("slow") for _ in range(3)]
+    async with running_receiver() as slow:
+        slow.gate.clear()
+        await define(shop, slow, skus=skus)
+        await define(shop, receiver, skus=skus)
+        for sku in skus:
+            await shop.receive(sku, 7)
+        await receiver.until(lambda: all(receiver.newest(sku) for sku in skus))
+        await slow.until(lambda: bool(slow.calls))
+        assert not slow.taken
+
+
+async def test_outcomes_of_orders_are_sent_and_nothing_internal_with_them(
+    shop: ApiTestClient, receiver: Receiver
+) -> None:
+    channel, sku = unique_name("channel"), unique_name("sku")
+    name, secret = await define(shop, receiver, channel=channel, events=["orders"])
+    await shop.get_when(f"/v1/webhooks/{name}", lambda answer: answer.body["state"] == "ok")
+    await shop.receive(sku, 3)
+    order_id = (await shop.place(sku, 1, channel=channel)).body["order_id"]
+    await shop.place(sku, 1, channel=unique_name("channel"))
+    await receiver.until(lambda: bool(receiver.taken))
+    await shop.post(f"/v1/orders/{order_id}/cancel")
+    await receiver.until(lambda: receiver.taken[-1].items[-1]["state"] == "cancelled")
+    assert {item["order_id"] for call in receiver.taken for item in call.items} == {order_id}
+    assert {call.body["type"] for call in receiver.taken} == {"order.updated"}
+    assert not {"record", "batch"} & set(receiver.taken[-1].items[-1])
+    receiver.calls[-1].verify(secret)
+
+
+async def test_a_killed_worker_leaves_nothing_out_and_what_is_sent_again_carries_the_same_id(
+    running: RunningSystem, shop: ApiTestClient, receiver: Receiver, tmp_path: Path
+) -> None:
+    skus = [unique_name("kill") for _ in range(40)]
+    group = WorkerGroup(running.ready["kafka"], running.ready["redis"], running.app_id, tmp_path)
+    try:
+        second = await group.start("w2", STOCKTIDE_WORKER_ROLE="publish", **ALLOW_LOOPBACK)
+        receiver.gate.clear()
+        await define(shop, receiver, prefix="kill-")
+        for sku in skus:
+            await shop.receive(sku, 5)
+        # One call in flight for each of the two owners.
+        await receiver.until(lambda: receiver.in_flight == 2)
+        await second.stop(signal.SIGKILL)
+        receiver.gate.set()
+        await receiver.until(lambda: all((receiver.newest(sku) or {}).get("quantity") == 5 for sku in skus), 120)
+    finally:
+        await group.close()
+    ids_by_content = defaultdict(list)
+    for call in receiver.calls:
+        ids_by_content[call.raw].append(call.id)
+    assert any(len(ids) > 1 for ids in ids_by_content.values()), "the killed worker's call was not made again"
+    assert all(len(set(ids)) == 1 for ids in ids_by_content.values())
+    for sku in skus:
+        assert receiver.versions(sku) == sorted(receiver.versions(sku))
