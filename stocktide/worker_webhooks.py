@@ -6,7 +6,9 @@ In: the settings. Out: a publisher to be started before it and stopped after it,
 from __future__ import annotations
 
 import asyncio
+import logging
 
+import msgspec
 from aiokafka import AIOKafkaConsumer
 
 from stocktide.agents.dead_letters import system_alert
@@ -33,6 +35,8 @@ from stocktide.streams.topics import (
 from stocktide.streams.webhooks.addresses import parse_networks
 from stocktide.streams.webhooks.calls import make_session
 from stocktide.streams.webhooks.definition import PartitionHealth, Webhook, decode_health, decode_webhook
+
+logger = logging.getLogger(__name__)
 
 
 class WebhooksPart:
@@ -101,7 +105,8 @@ class WebhooksPart:
 
     def _session_parts(self, view: CompactedView) -> SessionParts:
         def webhooks() -> dict[str, Webhook]:
-            return {name: decode_webhook(row) for name, row in view.rows(self._name(WEBHOOKS)).items()}
+            found = (_decode(name, row) for name, row in view.rows(self._name(WEBHOOKS)).items())
+            return {webhook.name: webhook for webhook in found if webhook is not None}
 
         def health(name: str) -> list[PartitionHealth]:
             rows = view.rows(self._name(WEBHOOK_HEALTH))
@@ -123,3 +128,12 @@ class WebhooksPart:
     async def _alert(self, id_: str, reason: str, epoch: int) -> None:
         rows = [system_alert("webhook_disabled", id_, reason, 0)]
         await self.publisher.publish(self._name(ALERTS), rows, epoch)
+
+
+def _decode(name: str, row: bytes) -> Webhook | None:
+    """The definition; None if a newer version has written it, which stops no other webhook."""
+    try:
+        return decode_webhook(row)
+    except msgspec.MsgspecError as error:
+        logger.error("webhook %s cannot be read: %s", name, error)
+        return None

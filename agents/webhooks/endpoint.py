@@ -141,8 +141,7 @@ class Endpoint:
         for step in range(len(self.queues)):
             index = (self._turn + step) % len(self.queues)
             if self.queues[index].ready and len(self.queues[index]):
-                # A queue that failed is tried again first.
-                self._turn = index if self._failures else index + 1
+                self._turn = index + 1
                 return self.queues[index]
         return None
 

@@ -63,6 +63,9 @@ class WebhookSender(ConsumerRebalanceListener):
         try:
             await self._start()
             while True:
+                for task in (following, self._working):
+                    if task is not None and task.done():
+                        task.result()  # raises what has ended it; a session ends by itself with its epoch
                 try:
                     await self._consumer.getmany(timeout_ms=POLL_MS)
                 except KafkaError as error:

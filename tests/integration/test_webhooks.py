@@ -282,3 +282,54 @@ async def test_a_killed_worker_leaves_nothing_out_and_what_is_sent_again_carries
     assert all(len(set(ids)) == 1 for ids in ids_by_content.values())
     for sku in skus:
         assert receiver.versions(sku) == sorted(receiver.versions(sku))
+
+
+async def test_a_restarted_worker_sends_nothing_again_that_was_acknowledged(
+    running: RunningSystem, shop: ApiTestClient, receiver: Receiver
+) -> None:
+    skus = [unique_name("again") for _ in range(8)]
+    await define(shop, receiver, prefix="again-")
+    for sku in skus:
+        await shop.receive(sku, 5)
+    await receiver.until(lambda: all((receiver.newest(sku) or {}).get("quantity") == 5 for sku in skus))
+    await running.restart_part("worker")
+    await shop.receive(skus[0], 1)
+    await receiver.until(lambda: receiver.newest(skus[0])["quantity"] == 6)
+    contents = [call.raw for call in receiver.taken]
+    assert len(contents) == len(set(contents))
+    assert [len(receiver.versions(sku)) for sku in skus[1:]] == [1] * 7
+
+
+async def test_the_circuit_breaker_opens_after_failures_in_a_row_and_closes_again(
+    shop: ApiTestClient, receiver: Receiver
+) -> None:
+    sku = unique_name("sku")
+    is_down = True
+    receiver.answer = lambda call: web.Response(status=500 if is_down else 204)
+    name, _ = await define(shop, receiver, skus=[sku])
+    await shop.receive(sku, 3)
+    shown = await shop.get_when(f"/v1/webhooks/{name}", lambda answer: answer.body["open"])
+    assert shown["state"] == "failing" and shown["failures"] == len(receiver.calls) == 5
+    assert shown["pending"] == 1 and shown["lag_seconds"] > 3 and shown["failing_since"]
+    is_down = False
+    await receiver.until(lambda: bool(receiver.taken))
+    shown = await shop.get_when(f"/v1/webhooks/{name}", lambda answer: answer.body["state"] == "ok")
+    assert (shown["open"], shown["pending"], shown["failures"], shown["error"]) == (False, 0, 0, None)
+
+
+async def test_a_name_that_resolves_to_a_private_address_gets_no_call(
+    system: SystemFactory, receiver: Receiver
+) -> None:
+    running = await system()
+    async with running.client() as shop:
+        literal = await shop.put("/v1/webhooks/w", {"channel": CHANNEL, "url": receiver.url})
+        assert literal.problem == (422, "url_not_allowed")
+        receiver.url = receiver.url.replace("127.0.0.1", "localhost")
+        name, secret = await define(shop, receiver)
+        tested = await shop.post(f"/v1/webhooks/{name}/test")
+        assert (tested.body["ok"], tested.body["error"]) == (False, "address_not_allowed")
+        await shop.receive(unique_name("sku"), 3)
+        shown = await shop.get_when(f"/v1/webhooks/{name}", lambda answer: answer.body["state"] == "failing")
+        assert shown["error"] == "address_not_allowed"
+        assert not receiver.calls
+        assert secret not in running.logs and secret.removeprefix("whsec_") not in running.logs
