@@ -22,6 +22,7 @@ from purgatory.domain.model import OpenedState
 
 from stocktide.agents.metrics import WorkerMetrics
 from stocktide.agents.webhooks.queues import Batch, Progress, Queue, progress_key
+from stocktide.errors import StocktideError
 from stocktide.streams.contract.documents import encode
 from stocktide.streams.contract.times import now_ms
 from stocktide.streams.kafka.membership import Membership, MembershipLost
@@ -57,7 +58,7 @@ class EndpointParts(Struct, frozen=True):
     metrics: WorkerMetrics
 
 
-class _CallFailed(Exception):
+class _CallFailed(StocktideError):
     """Tells the circuit breaker that a call has failed."""
 
 

@@ -19,10 +19,10 @@ from stocktide.api.feeds.channel import encode_frame
 from stocktide.api.feeds.offset_vector import OffsetVector
 from stocktide.api.feeds.orders import decode_head
 from stocktide.api.feeds.subscriber import HEARTBEAT, HEARTBEAT_SECONDS, WRITE_BYTES_MAX
+from stocktide.streams.contract.documents import order_document
 
 if TYPE_CHECKING:  # the transport imports Faust, which the API does without
-    from stocktide.streams.contract.documents import order_document
-from stocktide.streams.kafka.transport import Record
+    from stocktide.streams.kafka.transport import Record
 
 log = logging.getLogger(__name__)
 
