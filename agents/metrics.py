@@ -50,6 +50,12 @@ class WorkerMetrics:
         )
         self.stalled, self.stalled_seconds = make_stall_gauges(self.registry)
         self._make_audit_gauges()
+        self.webhook_calls = Counter(
+            "stocktide_webhook_calls", "Calls of webhooks", ["webhook", "outcome"], registry=self.registry
+        )
+        self.webhook_pending = Gauge(
+            "stocktide_webhook_pending", "Items that an endpoint lacks", ["webhook"], registry=self.registry
+        )
 
     def _make_audit_gauges(self) -> None:
         registry = self.registry

@@ -26,7 +26,8 @@ _REQUEST_TIMEOUT_MS = 10_000
 # Records appended before the loop runs other tasks, about 2 ms.
 RECORDS_PER_TURN_MAX = 200
 
-KeyValue = tuple[bytes, bytes]
+# None as a value removes the key of a compacted topic.
+KeyValue = tuple[bytes, bytes | None]
 
 
 def make_producer(kafka: str, **security: Any) -> AIOKafkaProducer:

@@ -26,6 +26,7 @@ from stocktide.api.handlers.policies import PolicyBody, PolicyHandlers
 from stocktide.api.handlers.pools import PoolHandler
 from stocktide.api.handlers.stock import StockHandlers
 from stocktide.api.handlers.stock_list import StockListHandler
+from stocktide.api.handlers.webhooks import TestAnswer, WebhookAnswer, WebhookBody, WebhookHandlers, WebhookPage
 from stocktide.api.metrics import ApiMetrics
 from stocktide.api.requests import ACTOR_HEADER
 from stocktide.streams.contract import documents
@@ -67,6 +68,7 @@ class Handlers(Struct, frozen=True):
     pages: BoardHandlers
     stock_list: StockListHandler
     audit_log: AuditLogHandler
+    webhooks: WebhookHandlers
 
 
 class Route(Struct, frozen=True):
@@ -89,7 +91,14 @@ class Route(Struct, frozen=True):
 def make_routes(handlers: Handlers) -> tuple[Route, ...]:
     """All calls."""
     changes = (*_orders(handlers), *_approvals(handlers), *_events(handlers))
-    return (*changes, *_reads(handlers), *_operator_reads(handlers), *_policies(handlers), *_service(handlers))
+    return (
+        *changes,
+        *_reads(handlers),
+        *_operator_reads(handlers),
+        *_policies(handlers),
+        *_webhooks(handlers),
+        *_service(handlers),
+    )
 
 
 def _orders(handlers: Handlers) -> tuple[Route, ...]:
@@ -335,6 +344,29 @@ def _policies(handlers: Handlers) -> tuple[Route, ...]:
             Route("DELETE", path, policies.delete, "Remove a policy", answers={204: None}, headers=named),
         )
     return tuple(rows)
+
+
+def _webhooks(handlers: Handlers) -> tuple[Route, ...]:
+    webhooks, one = handlers.webhooks, "/v1/webhooks/{name}"
+    shown = {200: WebhookAnswer}
+    return (
+        Route("GET", "/v1/webhooks", webhooks.page, "All webhooks and how they go", answers={200: WebhookPage}),
+        Route("GET", one, webhooks.get, "A webhook and how it goes", answers=shown),
+        Route(
+            "PUT",
+            one,
+            webhooks.put,
+            "Define a webhook; the answer to a new one shows its secret, only then",
+            body=WebhookBody,
+            answers={200: WebhookAnswer, 201: WebhookAnswer},
+        ),
+        Route("DELETE", one, webhooks.delete, "Remove a webhook", answers={204: None}),
+        Route("POST", f"{one}/test", webhooks.test, "Make a test call at once", answers={200: TestAnswer}),
+        Route(
+            "POST", f"{one}/replay", webhooks.replay, "Send every SKU's state once more", answers={202: WebhookAnswer}
+        ),
+        Route("POST", f"{one}/rotate", webhooks.rotate, "Make a new secret; both sign for a day", answers=shown),
+    )
 
 
 def _service(handlers: Handlers) -> tuple[Route, ...]:

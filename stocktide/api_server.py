@@ -41,6 +41,7 @@ from stocktide.api.handlers.policies import PolicyHandlers
 from stocktide.api.handlers.pools import PoolHandler
 from stocktide.api.handlers.stock import StockHandlers
 from stocktide.api.handlers.stock_list import StockListHandler
+from stocktide.api.handlers.webhooks import WebhookHandlers
 from stocktide.api.known_channels import KnownChannels
 from stocktide.api.listen import listen
 from stocktide.api.metrics import ApiMetrics
@@ -50,6 +51,7 @@ from stocktide.api.settled_reads import SettledReads
 from stocktide.api.stale.reads import PublishedTables, StaleReads
 from stocktide.api.stale.topic_copy import TopicCopy
 from stocktide.api_feeds import Feeds, make_consumer, make_feeds
+from stocktide.api_webhooks import prepare_webhooks
 from stocktide.errors import CommandError, StartError
 from stocktide.main_loop import configure_logging, run_main, run_unless_stopped, stop_on_signals
 from stocktide.progress import report_while_waiting
@@ -112,7 +114,8 @@ async def _start(settings: Settings, stack: AsyncExitStack, listening: socket.so
         except (KafkaError, OSError) as error:
             raise StartError(f"Kafka at {settings.kafka} refuses a client: {error}") from error
     feeds = await make_feeds(settings, stack, producer, consumer)
-    handlers = _make_handlers(settings, stack, redis, producer, feeds)
+    make_webhooks = await prepare_webhooks(settings, stack, producer)
+    handlers = _make_handlers(settings, stack, redis, producer, feeds, make_webhooks)
     await handlers.readiness.check()
     reporting = report_while_waiting(logger.warning, "the API", handlers.readiness.trouble)
     for work in (feeds.source.run(), handlers.readiness.watch(), reporting):
@@ -127,6 +130,7 @@ def _make_handlers(
     redis: Redis,
     producer: AIOKafkaProducer,
     feeds: Feeds,
+    make_webhooks: Callable[[KnownChannels], WebhookHandlers],
 ) -> Handlers:
     settlements = SettlementListener(redis, settings.app_id)
     settlements.start()
@@ -183,6 +187,7 @@ def _make_handlers(
         readiness=readiness,
         metrics=_make_metrics(batcher, submitter, feeds, snapshots, readiness, stalls),
         pages=BoardHandlers(),
+        webhooks=make_webhooks(known),
     )
 
 

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from stocktide.errors import SettingsError as SettingsError
 from stocktide.security import ServerAccess
+from stocktide.streams.webhooks.addresses import parse_networks
 
 if TYPE_CHECKING:
     from stocktide.tables.ledger.client import LedgerLimits
@@ -43,9 +44,10 @@ _BOUNDS: dict[str, tuple[int, int]] = {
     "outbox_max": (1, 1_000_000),
     "restate_seconds": (1, 86_400),
     "audit_interval": (0, 604_800),
+    "webhook_failing_seconds": (1, 2_592_000),
 }
 # Variables that other modules, the tests and the deployment read. A `*` stands for any text.
-_KNOWN_ELSEWHERE = ("FAILPOINTS", "INTAKE_*_SECRET", "MAPPINGS", "WEBHOOK_ALLOW", "SOAK_*", "TEST_*")
+_KNOWN_ELSEWHERE = ("FAILPOINTS", "INTAKE_*_SECRET", "MAPPINGS", "SOAK_*", "TEST_*")
 # The likeness of `PRT` and `PORT` is 0.86, that of `REDIS_PORT` and `REDIS_PASSWORD` 0.75.
 _MISSPELT = 0.8
 _SUGGESTED = 0.6
@@ -83,6 +85,10 @@ class Settings(ServerAccess):
     audit_interval: int = field(
         default=21_600, metadata={"help": "seconds between audits by the worker that owns the shard; 0: none"}
     )
+    webhook_allow: str = field(default="", metadata={"help": "CIDR blocks that webhooks may call although private"})
+    webhook_failing_seconds: int = field(
+        default=432_000, metadata={"help": "how long every call of a webhook fails before it is disabled"}
+    )
     log_level: str = field(default="INFO", metadata={"help": "DEBUG, INFO, WARNING or ERROR"})
 
     @staticmethod
@@ -112,6 +118,10 @@ class Settings(ServerAccess):
             raise SettingsError(f"STOCKTIDE_WORKER_ROLE is {self.worker_role!r}: one of {', '.join(WORKER_ROLES)}")
         if self.log_level not in _LOG_LEVELS:
             raise SettingsError(f"STOCKTIDE_LOG_LEVEL is {self.log_level!r}: one of {', '.join(_LOG_LEVELS)}")
+        try:
+            parse_networks(self.webhook_allow)
+        except ValueError as error:
+            raise SettingsError(f"STOCKTIDE_WEBHOOK_ALLOW is {self.webhook_allow!r}: {error}") from error
         for name, (least, most) in _BOUNDS.items():
             value = getattr(self, name)
             if not least <= value <= most:

@@ -23,6 +23,7 @@ from stocktide.tables.settlement.stalls import StallMonitor
 from stocktide.worker_deciding import DecidingRole
 from stocktide.worker_publishing import PublishingRole
 from stocktide.worker_role import WorkerFailed, WorkerRole
+from stocktide.worker_webhooks import WebhooksPart
 
 WATCH_SECONDS = 0.5
 
@@ -38,6 +39,7 @@ class Worker:
         role = settings.worker_role
         self._deciding = None if role == PUBLISH else DecidingRole(settings, redis, relay_redis, metrics)
         publishing = None if role == DECIDE else PublishingRole(settings, metrics)
+        self._webhooks = None if role == DECIDE else WebhooksPart(settings, metrics)
         self._roles: Sequence[WorkerRole] = [each for each in (self._deciding, publishing) if each is not None]
         self.endpoint = WorkerEndpoint(metrics.registry, self.troubles, self._refresh_metrics)
         self._kafka_probe = KafkaProbe(self._make_consumer)
@@ -47,7 +49,8 @@ class Worker:
     @property
     def publishers(self) -> list[Publisher]:
         """The producers of the roles, to be started before the worker and stopped after it."""
-        return [role.publisher for role in self._roles]
+        webhooks = [] if self._webhooks is None else [self._webhooks.publisher]
+        return [*(role.publisher for role in self._roles), *webhooks]
 
     def _make_consumer(self) -> AIOKafkaConsumer:
         client = self._settings.kafka_client()
@@ -69,6 +72,8 @@ class Worker:
     async def start(self) -> None:
         """Join the groups and begin. Raises StartError."""
         await asyncio.gather(*(role.start() for role in self._roles))
+        if self._webhooks is not None:
+            self._webhooks.start()
         self._watching_stalls = asyncio.create_task(self._stalls.run(), name="stalls")
 
     async def watch(self) -> None:
@@ -77,6 +82,8 @@ class Worker:
             await asyncio.sleep(WATCH_SECONDS)
             for role in self._roles:
                 role.raise_if_failed()
+            if self._webhooks is not None and (failure := self._webhooks.failure) is not None:
+                raise WorkerFailed(f"the sender of webhooks ended: {failure}")
             if self._watching_stalls is not None and self._watching_stalls.done():
                 raise WorkerFailed(f"the check for stalls ended: {self._watching_stalls.exception()!r}")
 
@@ -84,6 +91,8 @@ class Worker:
         """Stop the roles, each within a bounded time."""
         if self._watching_stalls is not None:
             self._watching_stalls.cancel()
+        if self._webhooks is not None:
+            await self._webhooks.stop()
         await asyncio.gather(*(role.stop() for role in self._roles))
         await self._kafka_probe.stop()
 

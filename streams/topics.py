@@ -71,6 +71,13 @@ DEAD_LETTERS = Topic(
     "dead-letters", "as it came", "agents, stocktide", "what was refused, with reason and origin", "delete", 30 * DAY_MS
 )
 AUDIT = Topic("audit", "actor", "agents.derive.agent", "who changed what", "delete", 30 * DAY_MS, partitions=1)
+WEBHOOKS = Topic("webhooks", "name", "api", "webhooks with their secrets", "compact", partitions=1)
+WEBHOOK_ACKS = Topic(
+    "webhook-acks", "name/sku", "agents.webhooks.endpoint", "what an endpoint has taken of each SKU", "compact"
+)
+WEBHOOK_HEALTH = Topic(
+    "webhook-health", "name/partition", "agents.webhooks.endpoint", "success, lag and failures", "compact", partitions=1
+)
 
 TOPICS: tuple[Topic, ...] = (
     ORDERS,
@@ -85,6 +92,9 @@ TOPICS: tuple[Topic, ...] = (
     ALERTS,
     DEAD_LETTERS,
     AUDIT,
+    WEBHOOKS,
+    WEBHOOK_ACKS,
+    WEBHOOK_HEALTH,
 )
 
 

@@ -17,8 +17,9 @@ from aiokafka.errors import KafkaError
 
 from stocktide.api.feeds.frames import SSE
 from stocktide.api.feeds.offset_vector import EventIds, OffsetVector
-from stocktide.api.feeds.orders import decode_head, order_document
+from stocktide.api.feeds.orders import decode_head
 from stocktide.api.feeds.subscriber import HEARTBEAT_SECONDS, WRITE_BYTES_MAX
+from stocktide.streams.contract.documents import order_document
 
 if TYPE_CHECKING:  # the transport imports Faust, which the API does without
     from stocktide.streams.kafka.transport import Record

@@ -16,13 +16,13 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 import msgspec
-from msgspec import Raw, Struct
+from msgspec import Struct
 
 from stocktide.api.feeds.channel import CHUNKS_KEPT_MAX
 from stocktide.api.feeds.frames import SSE
 from stocktide.api.feeds.hub import TopicHub
 from stocktide.api.feeds.offset_vector import EventIds, OffsetVector, dominates
-from stocktide.streams.contract.documents import PUBLISHED_ORDER_INTERNALS, encode
+from stocktide.streams.contract.documents import order_document
 
 if TYPE_CHECKING:  # the transport imports Faust, which the API does without
     from stocktide.streams.kafka.transport import Record
@@ -52,16 +52,6 @@ class RowHead(Struct, frozen=True, gc=False):
 
 
 decode_head = msgspec.json.Decoder(RowHead).decode
-_decode_fields = msgspec.json.Decoder(dict[str, Raw]).decode
-
-
-def order_document(row: bytes) -> bytes:
-    """The order of a row as `GET /v1/orders/{order_id}` shows it, with whatever else the row has for readers."""
-    fields = _decode_fields(row)
-    for name in PUBLISHED_ORDER_INTERNALS:
-        fields.pop(name, None)
-    fields["replayed"] = Raw(b"false")
-    return encode(fields)
 
 
 @dataclass(slots=True)

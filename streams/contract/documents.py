@@ -10,7 +10,7 @@ import base64
 from typing import Annotated, Any
 
 import msgspec
-from msgspec import UNSET, Meta, Struct, UnsetType
+from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
 
 def _one_of(*values: str) -> Meta:
@@ -130,6 +130,16 @@ class PublishedOrder(OrderFields, frozen=True):
 
 # What of a row is not for readers of orders.
 PUBLISHED_ORDER_INTERNALS = ("batch", "outcome", "record", "restated")
+_decode_fields = msgspec.json.Decoder(dict[str, Raw]).decode
+
+
+def order_document(row: bytes) -> bytes:
+    """The order of a row as `GET /v1/orders/{order_id}` shows it, with whatever else the row has for readers."""
+    fields = _decode_fields(row)
+    for name in PUBLISHED_ORDER_INTERNALS:
+        fields.pop(name, None)
+    fields["replayed"] = Raw(b"false")
+    return encode(fields)
 
 
 class RequestedLine(_Document, frozen=True):

@@ -36,6 +36,11 @@ def publishing_group(app_id: str) -> str:
     return f"{app_id}:publish"
 
 
+def webhooks_group(app_id: str) -> str:
+    """The group that shares the partitions among the senders of webhooks; it commits nothing."""
+    return f"{app_id}:webhooks"
+
+
 async def committed_offsets(admin: AIOKafkaAdminClient, app_id: str) -> dict[TopicPartition, int]:
     """The committed offsets of both groups. Those of an older version, which had one group, count where the publishing
     group has none. Raises KafkaError."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
+from typing import Any
 
 from stocktide.errors import StocktideError
 
@@ -67,3 +68,18 @@ class Membership:
             if self.is_fresh():
                 return
             await asyncio.sleep(_POLL_SECONDS)
+
+
+def watch_heartbeats(coordinator: Any, membership: Membership) -> None:
+    """Report each answered heartbeat of an aiokafka coordinator to `membership`."""
+    do_heartbeat = coordinator._do_heartbeat
+
+    async def do_heartbeat_and_confirm() -> bool:
+        sent_at = time.monotonic()
+        answered: bool = await do_heartbeat()
+        if answered:
+            # The broker counts from the arrival of the request: the time of sending is on the safe side.
+            membership.confirm(sent_at)
+        return answered
+
+    coordinator._do_heartbeat = do_heartbeat_and_confirm

@@ -24,6 +24,8 @@ from faust.types import TP, ConsumerMessage
 from faust.types.tuples import ack_lock
 from mode.utils.futures import notify
 
+from stocktide.streams.kafka.membership import watch_heartbeats
+
 # The scheme of the broker's URL that selects this transport.
 SCHEME = "chunked"
 # A chunk is the unit of redelivery: large enough to amortise Faust's cost per event, small enough that a redelivery
@@ -129,7 +131,7 @@ class ChunkConsumerThread(aiokafka.AIOKafkaConsumerThread):
         self._consumer = self._create_consumer(loop=self.thread_loop)
         self.time_started = time.monotonic()
         await self._consumer.start()
-        self._watch_heartbeats(self._consumer._coordinator)
+        watch_heartbeats(self._consumer._coordinator, self.app.membership)
         limit_long_polls(self._consumer._fetcher)
 
     async def on_thread_stop(self) -> None:
@@ -137,20 +139,6 @@ class ChunkConsumerThread(aiokafka.AIOKafkaConsumerThread):
         if self._consumer is not None and self._consumer._coordinator is not None:
             self._consumer._coordinator._group_instance_id = None
         await super().on_thread_stop()
-
-    def _watch_heartbeats(self, coordinator: Any) -> None:
-        membership = self.app.membership
-        do_heartbeat = coordinator._do_heartbeat
-
-        async def do_heartbeat_and_confirm() -> bool:
-            sent_at = time.monotonic()
-            answered: bool = await do_heartbeat()
-            if answered:
-                # The broker counts from the arrival of the request: the time of sending is on the safe side.
-                membership.confirm(sent_at)
-            return answered
-
-        coordinator._do_heartbeat = do_heartbeat_and_confirm
 
 
 def limit_long_polls(fetcher: Any) -> None:

@@ -31,6 +31,9 @@ from stocktide.streams.topics import (
     RESERVATIONS,
     STOCK,
     TOPICS,
+    WEBHOOK_ACKS,
+    WEBHOOK_HEALTH,
+    WEBHOOKS,
 )
 from tests.harness.api_client import ApiTestClient, unique_name
 from tests.harness.events import Event, stock_received
@@ -271,6 +274,9 @@ def test_each_topic_is_copied_before_what_it_is_made_from() -> None:
         JOURNAL: {ORDERS, MOVEMENTS},
         ORDERS: set(),
         MOVEMENTS: set(),
+        WEBHOOK_HEALTH: {WEBHOOK_ACKS, WEBHOOKS},
+        WEBHOOK_ACKS: {CHANNEL_STOCK, RESERVATIONS, WEBHOOKS},
+        WEBHOOKS: set(),
     }
     assert set(made_from) == set(TOPICS) == set(BACKUP_ORDER)
     assert len(BACKUP_ORDER) == len(TOPICS)

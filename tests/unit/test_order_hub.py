@@ -15,8 +15,9 @@ from stocktide.api.feeds.frames import SSE
 from stocktide.api.feeds.offset_vector import OffsetVector, dominates, format_offsets, parse_offsets
 from stocktide.api.feeds.order_history import HistoryReading
 from stocktide.api.feeds.order_sse import OrderSubscription
-from stocktide.api.feeds.orders import OrderHub, order_document
+from stocktide.api.feeds.orders import OrderHub
 from stocktide.api.feeds.subscriber import TooSlow
+from stocktide.streams.contract.documents import order_document
 from tests.unit.fakes import FakeRecord
 
 SECONDS_MAX = 5.0

@@ -38,7 +38,6 @@ def test_a_misspelt_setting_is_refused_with_the_one_that_is_meant(name: str, mea
         "STOCKTIDE_FAILPOINTS",
         "STOCKTIDE_INTAKE_SHOPIFY_SECRET",
         "STOCKTIDE_MAPPINGS",
-        "STOCKTIDE_WEBHOOK_ALLOW",
         "STOCKTIDE_SOAK_SECONDS",
         "STOCKTIDE_TEST_SEED",
         "STOCKTIDE_PORT",
@@ -48,6 +47,11 @@ def test_a_misspelt_setting_is_refused_with_the_one_that_is_meant(name: str, mea
 def test_a_variable_that_something_reads_is_neither_refused_nor_warned_of(name: str) -> None:
     Settings.from_environment({name: "8081"})
     assert unread_variables({name: "8081"}) == []
+
+
+def test_blocks_that_webhooks_may_call_have_to_be_blocks() -> None:
+    assert Settings.from_environment({"STOCKTIDE_WEBHOOK_ALLOW": "10.0.0.0/8, fd00::/8"}).webhook_allow
+    assert refused(STOCKTIDE_WEBHOOK_ALLOW="10.0.0.1/8").startswith("STOCKTIDE_WEBHOOK_ALLOW is '10.0.0.1/8'")
 
 
 def test_a_variable_that_is_like_no_setting_is_warned_of() -> None:

@@ -51,6 +51,9 @@ from stocktide.streams.topics import (
     POLICIES,
     RESERVATIONS,
     STOCK,
+    WEBHOOK_ACKS,
+    WEBHOOK_HEALTH,
+    WEBHOOKS,
     Topic,
 )
 from stocktide.tables.recovery.checkpoints import decode_checkpoints
@@ -59,6 +62,9 @@ from stocktide.wait_for_servers import wait_for_kafka
 # Each topic is copied before its source; the committed offsets are read before all of them.
 BACKUP_ORDER: tuple[Topic, ...] = (
     JOURNAL_POSITIONS,
+    WEBHOOK_HEALTH,
+    WEBHOOK_ACKS,
+    WEBHOOKS,
     CHANNEL_STOCK,
     STOCK,
     RESERVATIONS,

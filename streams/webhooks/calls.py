@@ -1,0 +1,107 @@
+"""Signed calls of webhooks, by Standard Webhooks 1.0.0.
+
+In: a webhook, an id and a body. Out: a `CallResult`; nothing is raised for what a receiver does. The client follows no
+redirect, uses no proxy of the environment, dials only addresses that `addresses` lets pass, and reads no answer's body.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import time
+from collections.abc import Iterable
+from email.utils import parsedate_to_datetime
+
+import aiohttp
+from msgspec import Struct
+from yarl import URL
+
+from stocktide.streams.webhooks.addresses import AddressRefused, Network, make_socket_factory
+from stocktide.streams.webhooks.definition import Webhook
+
+# Standard Webhooks: 15 to 30 s.
+CALL_SECONDS_MAX = 15.0
+# A longer wait than this is not taken from a receiver.
+RETRY_AFTER_SECONDS_MAX = 3_600.0
+# A resolved name is used again for so long.
+DNS_SECONDS = 10
+# Of an answer's head; its body is not read.
+HEADER_BYTES_MAX = 8_190
+GONE = 410
+
+
+class CallResult(Struct, frozen=True):
+    """How a call ended: the status, or 0 and the error of the connection. `retry_after` in seconds, if asked for."""
+
+    status: int
+    error: str = ""
+    retry_after: float | None = None
+
+    @property
+    def ok(self) -> bool:
+        """Whether the receiver has taken it."""
+        return 200 <= self.status < 300
+
+
+def sign(secrets: Iterable[str], message_id: str, timestamp: int, body: bytes) -> str:
+    """The header `webhook-signature`: one signature for each secret."""
+    content = f"{message_id}.{timestamp}.".encode() + body
+    keys = (base64.b64decode(secret.removeprefix("whsec_")) for secret in secrets)
+    signatures = (hmac.new(key, content, hashlib.sha256).digest() for key in keys)
+    return " ".join(f"v1,{base64.b64encode(each).decode()}" for each in signatures)
+
+
+def make_session(allowed: Iterable[Network]) -> aiohttp.ClientSession:
+    """The client of all webhooks of a process. Each has one call in flight, so the number of connections is bounded by
+    that of webhooks."""
+    connector = aiohttp.TCPConnector(limit=0, ttl_dns_cache=DNS_SECONDS, socket_factory=make_socket_factory(allowed))
+    return aiohttp.ClientSession(
+        connector=connector,
+        timeout=aiohttp.ClientTimeout(total=CALL_SECONDS_MAX),
+        trust_env=False,
+        auto_decompress=False,
+        cookie_jar=aiohttp.DummyCookieJar(),
+        max_line_size=HEADER_BYTES_MAX,
+        max_field_size=HEADER_BYTES_MAX,
+    )
+
+
+async def call(session: aiohttp.ClientSession, webhook: Webhook, message_id: str, body: bytes) -> CallResult:
+    """One attempt. The error is a sentence of ours: it contains neither the URL nor what the receiver wrote."""
+    now = time.time()
+    timestamp = int(now)
+    headers = {
+        "content-type": "application/json",
+        "user-agent": "Stocktide",
+        "webhook-id": message_id,
+        "webhook-timestamp": str(timestamp),
+        "webhook-signature": sign(webhook.signing_secrets(int(now * 1000)), message_id, timestamp, body),
+    }
+    try:
+        async with session.post(URL(webhook.url), data=body, headers=headers, allow_redirects=False) as answer:
+            status, asked = answer.status, answer.headers.get("Retry-After")
+    except TimeoutError:
+        return CallResult(0, f"no answer within {CALL_SECONDS_MAX:.0f} s")
+    except aiohttp.ClientConnectorError as error:
+        refused = isinstance(error.os_error, AddressRefused) or "STOCKTIDE_WEBHOOK_ALLOW" in str(error.os_error)
+        return CallResult(0, "address_not_allowed" if refused else f"no connection: {type(error).__name__}")
+    except (aiohttp.ClientError, OSError, ValueError) as error:
+        return CallResult(0, f"no answer: {type(error).__name__}")
+    if 200 <= status < 300:
+        return CallResult(status)
+    return CallResult(status, f"the answer was {status}", _parse_retry_after(asked, now))
+
+
+def _parse_retry_after(text: str | None, now: float) -> float | None:
+    """Seconds, bounded; None if the header is absent or cannot be read."""
+    if text is None:
+        return None
+    if text.isascii() and text.isdigit() and len(text) < 10:
+        seconds = float(text)
+    else:
+        try:
+            seconds = parsedate_to_datetime(text).timestamp() - now
+        except (ValueError, TypeError, OverflowError):
+            return None
+    return min(max(seconds, 0.0), RETRY_AFTER_SECONDS_MAX)
