@@ -157,6 +157,11 @@ class Mapping(_Part, frozen=True):
         return [source.removeprefix("header:") for source in _sources(self) if source.startswith("header:")]
 
     @property
+    def parameters(self) -> list[str]:
+        """The parameters of the query that the mapping reads."""
+        return [source.removeprefix("query:") for source in _sources(self) if source.startswith("query:")]
+
+    @property
     def secret_variable(self) -> str:
         """The variable that enables it."""
         return f"STOCKTIDE_INTAKE_{self.name.upper().replace('-', '_')}_SECRET"

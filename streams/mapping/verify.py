@@ -21,10 +21,9 @@ def is_signed(mapping: Mapping, secrets: Sequence[str], envelope: Envelope) -> b
     verify = mapping.verify
     document = _document_of(verify, envelope)
     given = next((text for each in as_list(verify.signature) if (text := _text(each, envelope, document))), "")
+    expected = [_expected(verify, secret, envelope, document) for secret in secrets]
     # The bytes of the text: comparing texts fails for characters that are not ASCII.
-    right = [hmac.compare_digest(given.encode(errors="replace"), expected.encode()) for expected in [
-        _expected(verify, secret, envelope, document) or "-" for secret in secrets
-    ]]
+    right = [each is not None and hmac.compare_digest(given.encode(errors="replace"), each.encode()) for each in expected]
     return bool(given) and any(right)
 
 
