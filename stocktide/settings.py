@@ -45,7 +45,7 @@ _BOUNDS: dict[str, tuple[int, int]] = {
     "audit_interval": (0, 604_800),
 }
 # Variables that other modules, the tests and the deployment read. A `*` stands for any text.
-_KNOWN_ELSEWHERE = ("FAILPOINTS", "INTAKE_*_SECRET", "MAPPINGS", "WEBHOOK_ALLOW", "SOAK_*", "TEST_*")
+_KNOWN_ELSEWHERE = ("FAILPOINTS", "INTAKE_*_SECRET", "INTAKE_*_TOKEN", "MAPPINGS", "WEBHOOK_ALLOW", "SOAK_*", "TEST_*")
 # The likeness of `PRT` and `PORT` is 0.86, that of `REDIS_PORT` and `REDIS_PASSWORD` 0.75.
 _MISSPELT = 0.8
 _SUGGESTED = 0.6

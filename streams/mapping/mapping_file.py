@@ -244,7 +244,22 @@ def _may_fetch(fetch: Fetch) -> bool:
 
 # The fields of the types above that hold sources.
 _SOURCE_FIELDS = frozenset(
-    "signature path sku quantity warehouse from_ until occurred_at id order_id choose messages inner parts".split()
+    [
+        "signature",
+        "path",
+        "sku",
+        "quantity",
+        "warehouse",
+        "from_",
+        "until",
+        "occurred_at",
+        "id",
+        "order_id",
+        "choose",
+        "messages",
+        "inner",
+        "parts",
+    ]
 )
 _SOURCE_DICTIONARIES = frozenset({"fields", "optional", "query"})
 

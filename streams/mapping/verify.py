@@ -23,7 +23,9 @@ def is_signed(mapping: Mapping, secrets: Sequence[str], envelope: Envelope) -> b
     given = next((text for each in as_list(verify.signature) if (text := _text(each, envelope, document))), "")
     expected = [_expected(verify, secret, envelope, document) for secret in secrets]
     # The bytes of the text: comparing texts fails for characters that are not ASCII.
-    right = [each is not None and hmac.compare_digest(given.encode(errors="replace"), each.encode()) for each in expected]
+    right = [
+        each is not None and hmac.compare_digest(given.encode(errors="replace"), each.encode()) for each in expected
+    ]
     return bool(given) and any(right)
 
 
