@@ -98,7 +98,7 @@ class Mapper:
     async def _complete(self, envelope: Envelope, message: object) -> object:
         """The message with what is fetched for it. Raises Rejection."""
         fetch = self._mapping.fetch
-        if fetch is None or self._fetcher is None or self._evaluator.choose(envelope, message)[0] not in fetch.on:
+        if fetch is None or self._fetcher is None or self._evaluator.choose(envelope, message)[0] not in fetch.words:
             return message
         fetched = await self._fetcher.get(Values(message, envelope, self._mapping.zone))
         return {**message, "fetched": fetched} if isinstance(message, dict) else message

@@ -52,7 +52,7 @@ class Evaluator:
         for rule in choice.events:
             values = Values(message, envelope, self.mapping.zone)
             # All words are read first: an unknown one is an error, also beside one that says there is nothing to do.
-            if not all([values.word(words) for words in rule.when]):
+            if not all(tuple(values.word(words) for words in rule.when)):
                 continue
             event = self._event(rule, values, envelope, message)
             if event is not None:
@@ -95,7 +95,7 @@ class Evaluator:
         made = []
         for index, item in enumerate(items):
             values = Values(item, envelope, self.mapping.zone, f"{lines.path}[{index}]")
-            if not all([values.word(words) for words in lines.when]):
+            if not all(tuple(values.word(words) for words in lines.when)):
                 continue
             line: dict[str, Any] = {"sku": values.text(lines.sku), "quantity": values.whole(lines.quantity)}
             if lines.warehouse is not None:

@@ -1,6 +1,7 @@
 """Finds values in a message by the sources of a mapping, and converts them.
 
-In: a message, its webhook, sources. Out: texts, whole numbers, times and translated words, or a Rejection with the path.
+In: a message, its webhook, sources. Out: texts, whole numbers, times and translated words, or a Rejection with the
+path.
 """
 
 from __future__ import annotations

@@ -117,10 +117,10 @@ class EventRule(_Part, frozen=True):
 
 
 class Fetch(_Part, frozen=True):
-    """A GET for messages that hold ids only; the answer's JSON becomes `fetched`. `on` are the words that need it."""
+    """A GET for messages that hold ids only; the answer's JSON becomes `fetched`. `words` are those that need it."""
 
     url: str
-    on: list[str]
+    words: list[str]
     query: dict[str, Sources] = {}
     per_second: Annotated[float, Meta(gt=0, le=PER_SECOND_MAX)] = 5.0
     # Plain HTTP to this machine: for tests, or for a proxy that adds the platform's own signature.
