@@ -6,7 +6,6 @@ In: a command line. Out: events or the rejection, as JSON; records of the topic 
 from __future__ import annotations
 
 import asyncio
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +39,7 @@ def mapping_group() -> click.Group:
     @click.argument("name")
     @click.option("--since", type=TimeParam(), help="Only those that came since then. [all that are stored]")
     @for_system()
-    def replay(locate: LocateSystem, name: str, since: datetime | None) -> int:
+    def replay(locate: LocateSystem, name: str, since: int | None) -> int:
         """Write the stored webhooks of NAME to the topic `intake` again. What counted already does not count twice."""
         count = asyncio.run(run_replay(locate().settings, name, since))
         click.echo(f"{count} webhooks of {name} are mapped again")
@@ -74,22 +73,21 @@ def run_test(file: Path, payload: Path, headers: dict[str, str], query: dict[str
     return 1 if rejections else 0
 
 
-async def run_replay(settings: Settings, name: str, since: datetime | None) -> int:
-    """Write the stored webhooks of `name` again, the oldest first; how many. Raises CommandError."""
+async def run_replay(settings: Settings, name: str, since: int | None) -> int:
+    """Write the stored webhooks of `name` again, the oldest first; how many. `since` is ms since the epoch. Raises CommandError."""
     from aiokafka.errors import KafkaError
 
     from stocktide.api.event_producer import make_producer
-    from stocktide.streams.contract.times import ms_of
     from stocktide.streams.kafka.read_topic import read_topic, topic_consumer
     from stocktide.streams.topics import INTAKE
 
-    topic, since_ms, count = INTAKE.full_name(settings.app_id), 0 if since is None else ms_of(since), 0
+    topic, count = INTAKE.full_name(settings.app_id), 0
     producer = make_producer(settings.kafka, **settings.kafka_access())
     try:
         await producer.start()
         async with topic_consumer(settings.kafka, topic, **settings.kafka_access()) as consumer:
             async for _, records in read_topic(consumer, records_max=100):
-                kept = [each for each in records if each.key == name.encode() and each.timestamp >= since_ms]
+                kept = [each for each in records if each.key == name.encode() and each.timestamp >= (since or 0)]
                 sent: list[Any] = [await producer.send(topic, key=each.key, value=each.value) for each in kept]
                 await asyncio.gather(*sent)
                 count += len(kept)
