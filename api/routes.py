@@ -20,6 +20,7 @@ from stocktide.api.handlers.board import BoardHandlers
 from stocktide.api.handlers.events import EventHandlers
 from stocktide.api.handlers.health import Readiness
 from stocktide.api.handlers.history import HistoryHandler
+from stocktide.api.handlers.intake import IntakeHandler
 from stocktide.api.handlers.order_lists import OrderListHandler
 from stocktide.api.handlers.orders import ExtendBody, OrderHandlers
 from stocktide.api.handlers.policies import PolicyBody, PolicyHandlers
@@ -60,6 +61,7 @@ class Handlers(Struct, frozen=True):
     history: HistoryHandler
     policies: PolicyHandlers
     events: EventHandlers
+    intake: IntakeHandler
     feeds: FeedHandler
     sockets: SocketHandler
     order_feeds: OrderFeedHandler
@@ -90,7 +92,7 @@ class Route(Struct, frozen=True):
 
 def make_routes(handlers: Handlers) -> tuple[Route, ...]:
     """All calls."""
-    changes = (*_orders(handlers), *_approvals(handlers), *_events(handlers))
+    changes = (*_orders(handlers), *_approvals(handlers), *_events(handlers), *_intake(handlers))
     return (
         *changes,
         *_reads(handlers),
@@ -225,6 +227,11 @@ def _events(handlers: Handlers) -> tuple[Route, ...]:
             answers={202: documents.MovementTaken},
         ),
     )
+
+
+def _intake(handlers: Handlers) -> tuple[Route, ...]:
+    summary = "A webhook of a platform, signed by its secret; the answer is as the platform expects it"
+    return (Route("POST", "/v1/intake/{name}", handlers.intake.post, summary, answers={200: None}),)
 
 
 def _reads(handlers: Handlers) -> tuple[Route, ...]:

@@ -22,6 +22,7 @@ from stocktide.discovery import LocateSystem, for_system
 from stocktide.errors import CommandError, StocktideError
 from stocktide.ops.dead_letters.group import dead_letter_group
 from stocktide.ops.loadtest import loadtest_group, tester_command
+from stocktide.ops.mapping import mapping_group
 from stocktide.settings import ALL, DECIDE, PUBLISH, Settings, unread_variables
 
 _FILE = click.Path(path_type=Path)
@@ -272,6 +273,7 @@ def _actor(name: str | None) -> str:
 
 
 cli.add_command(dead_letter_group())
+cli.add_command(mapping_group())
 cli.add_command(loadtest_group())
 cli.add_command(tester_command(_with_settings))
 

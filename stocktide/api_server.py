@@ -35,6 +35,7 @@ from stocktide.api.handlers.audit_log import AuditLogHandler
 from stocktide.api.handlers.board import BoardHandlers
 from stocktide.api.handlers.events import EventHandlers
 from stocktide.api.handlers.history import HistoryHandler
+from stocktide.api.handlers.intake import IntakeHandler
 from stocktide.api.handlers.order_lists import OrderListHandler
 from stocktide.api.handlers.orders import OrderHandlers
 from stocktide.api.handlers.policies import PolicyHandlers
@@ -53,6 +54,7 @@ from stocktide.api.stale.topic_copy import TopicCopy
 from stocktide.api_feeds import Feeds, make_consumer, make_feeds
 from stocktide.api_webhooks import prepare_webhooks
 from stocktide.errors import CommandError, StartError
+from stocktide.intake_settings import read_enabled_mappings
 from stocktide.main_loop import configure_logging, run_main, run_unless_stopped, stop_on_signals
 from stocktide.progress import report_while_waiting
 from stocktide.settings import Settings
@@ -179,6 +181,7 @@ def _make_handlers(
         ),
         policies=PolicyHandlers(submitter, ledger, reads, settings.publish_interval_ms),
         events=EventHandlers(event_producer, settings.app_id, settings.request_seconds, limits.future_ms),
+        intake=IntakeHandler(event_producer, settings.app_id, read_enabled_mappings()),
         feeds=FeedHandler(channel_feeds),
         sockets=SocketHandler(channel_feeds),
         order_feeds=OrderFeedHandler(

@@ -47,7 +47,7 @@ _BOUNDS: dict[str, tuple[int, int]] = {
     "webhook_failing_seconds": (1, 2_592_000),
 }
 # Variables that other modules, the tests and the deployment read. A `*` stands for any text.
-_KNOWN_ELSEWHERE = ("FAILPOINTS", "INTAKE_*_SECRET", "MAPPINGS", "SOAK_*", "TEST_*")
+_KNOWN_ELSEWHERE = ("FAILPOINTS", "INTAKE_*_SECRET", "INTAKE_*_TOKEN", "MAPPINGS", "SOAK_*", "TEST_*")
 # The likeness of `PRT` and `PORT` is 0.86, that of `REDIS_PORT` and `REDIS_PASSWORD` 0.75.
 _MISSPELT = 0.8
 _SUGGESTED = 0.6

@@ -19,14 +19,16 @@ from stocktide.agents.intake import Intake, submit_movements, submit_orders
 from stocktide.agents.maintenance.audit_schedule import AuditSchedule, run_audit_process
 from stocktide.agents.maintenance.expiry import run_expiry
 from stocktide.agents.maintenance.restate import RestatePass
+from stocktide.agents.mapping.agent import MappingAgent
 from stocktide.agents.metrics import WorkerMetrics
 from stocktide.agents.partition_workers import PartitionWorkers
 from stocktide.agents.relay import Relay
 from stocktide.agents.relay_assignment import RelayAssignment, RunningRelay
+from stocktide.intake_settings import read_mappings, read_tokens
 from stocktide.settings import Settings
 from stocktide.streams.journal.log import KafkaLog
 from stocktide.streams.kafka.groups import deciding_group
-from stocktide.streams.topics import ALERTS, DEAD_LETTERS, JOURNAL, MOVEMENTS, ORDERS
+from stocktide.streams.topics import ALERTS, DEAD_LETTERS, INTAKE, JOURNAL, MOVEMENTS, ORDERS
 from stocktide.tables.derived_rows import DerivedTopics
 from stocktide.tables.ledger.client import Ledger
 from stocktide.tables.ledger.control import LedgerControl
@@ -58,6 +60,10 @@ class DecidingRole(WorkerRole):
             workers = PartitionWorkers(topic.name, partial(submit, intake=intake), self.app.membership)
             self.workers[topic] = workers
             self._consume(topic, workers.follow)
+        mappings = read_mappings()
+        mapping = MappingAgent(mappings, read_tokens(mappings), self.publisher, app_id, settings.partitions, metrics)
+        self.workers[INTAKE] = PartitionWorkers(INTAKE.name, mapping.map_chunk, self.app.membership)
+        self._consume(INTAKE, self.workers[INTAKE].follow)
         self.app.on_partitions_assigned.connect(self._on_assigned)
 
     @property

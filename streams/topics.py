@@ -70,6 +70,8 @@ ALERTS = Topic("alerts", "sku", "agents", "low stock, shortfall and the like", "
 DEAD_LETTERS = Topic(
     "dead-letters", "as it came", "agents, stocktide", "what was refused, with reason and origin", "delete", 30 * DAY_MS
 )
+# Kept as long as dead letters, so that a corrected mapping can be run again.
+INTAKE = Topic("intake", "mapping", "api", "webhooks of platforms as they came", "delete", 30 * DAY_MS)
 AUDIT = Topic("audit", "actor", "agents.derive.agent", "who changed what", "delete", 30 * DAY_MS, partitions=1)
 WEBHOOKS = Topic("webhooks", "name", "api", "webhooks with their secrets", "compact", partitions=1)
 WEBHOOK_ACKS = Topic(
@@ -95,6 +97,7 @@ TOPICS: tuple[Topic, ...] = (
     WEBHOOKS,
     WEBHOOK_ACKS,
     WEBHOOK_HEALTH,
+    INTAKE,
 )
 
 

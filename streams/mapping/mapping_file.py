@@ -1,0 +1,295 @@
+"""The types of a mapping file, and its reader.
+
+In: YAML files, those of the package and those of a folder. Out: mappings by name, or a MappingError that names the file
+and the field.
+
+A *source* is text: `header:NAME`, `query:NAME`, `received` (when the webhook came), or a JMESPath expression. A list of
+sources gives the first value that is there.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping as Dictionary
+from functools import lru_cache
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
+from zoneinfo import ZoneInfo
+
+import jmespath
+import msgspec
+from jmespath.exceptions import JMESPathError
+from msgspec import Meta, Struct
+
+from stocktide.errors import StocktideError
+
+FOLDER = Path(__file__).parent / "files"
+# A mapping is a page of text; more is a mistake.
+FILE_BYTES_MAX = 256 * 1024
+# Calls of a platform's API each second that a file may ask for.
+PER_SECOND_MAX = 100.0
+
+Sources = str | list[str]
+# True: go on; false: there is nothing to do; a text: the word's translation.
+Translation = bool | str
+EventType = Literal[
+    "order.placed", "order.paid", "order.cancelled", "order.shipped", "order.returned", "stock.received"
+]
+
+
+class MappingError(StocktideError):
+    """A mapping file that cannot be used."""
+
+
+class _Part(Struct, frozen=True, forbid_unknown_fields=True):
+    pass
+
+
+class Verify(_Part, frozen=True):
+    """How a signature is checked. `parts` are what an md5 is composed of: sources, `raw` and `secret`."""
+
+    kind: Literal["hmac-sha256", "md5", "qimen"]
+    signature: Sources
+    encoding: Literal["base64", "hex"] = "base64"
+    parts: list[str] = []
+
+
+class Unwrap(_Part, frozen=True):
+    """How a body is read. `messages` finds the array of messages, `inner` the field that holds JSON as text."""
+
+    format: Literal["json", "xml"] = "json"
+    messages: str | None = None
+    inner: str | None = None
+    url_encoded: bool = False
+
+
+class Answer(_Part, frozen=True):
+    """What the platform expects. `{code}` and `{detail}` in `failed` are replaced; without it, failures are problem
+    documents."""
+
+    type: str = "text/plain"
+    ok: str = ""
+    failed: str | None = None
+
+
+class Words(_Part, frozen=True):
+    """What a word of the platform means. A word that is not listed is an error, as is a missing one without
+    `default`."""
+
+    path: Sources
+    words: dict[str, Translation]
+    default: str | None = None
+
+
+class LineRule(_Part, frozen=True):
+    """How lines are made from the array (or the one object) at `path`."""
+
+    path: str
+    sku: Sources
+    quantity: Sources
+    when: list[Words] = []
+    warehouse: Sources | None = None
+    condition: Words | None = None
+
+
+class HoldTime(_Part, frozen=True, rename={"from_": "from"}):
+    """A hold from one time to another."""
+
+    from_: Sources
+    until: Sources
+
+
+class EventRule(_Part, frozen=True):
+    """One event. `id` are natural keys beside the order's; `constants` and `fields` are fields of the event."""
+
+    type: EventType
+    occurred_at: Sources
+    when: list[Words] = []
+    id: list[Sources] = []
+    order_id: Sources | None = None
+    fields: dict[str, Sources] = {}
+    optional: dict[str, Sources] = {}
+    constants: dict[str, Any] = {}
+    hold: HoldTime | None = None
+    lines: LineRule | None = None
+
+
+class Fetch(_Part, frozen=True):
+    """A GET for messages that hold ids only; the answer's JSON becomes `fetched`. `words` are those that need it."""
+
+    url: str
+    words: list[str]
+    query: dict[str, Sources] = {}
+    per_second: Annotated[float, Meta(gt=0, le=PER_SECOND_MAX)] = 5.0
+    # Plain HTTP to this machine: for tests, or for a proxy that adds the platform's own signature.
+    allow_loopback: bool = False
+
+
+class Choice(_Part, frozen=True):
+    """The words of one group, and the events that each of them causes; none: the word is known and causes nothing."""
+
+    words: list[str]
+    events: list[EventRule] = []
+
+
+class Mapping(_Part, frozen=True):
+    """A mapping. `choose` finds the word that selects the events."""
+
+    name: Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9-]{0,31}$")]
+    verify: Verify
+    choose: Sources
+    choices: list[Choice]
+    order_id: Sources
+    channel: str | None = None
+    zone: str | None = None
+    unwrap: Unwrap = Unwrap()
+    answer: Answer = Answer()
+    # `form:FIELD`: an unsigned form with this number only; else a path: a test call if it is true.
+    ping: str | None = None
+    fetch: Fetch | None = None
+    warehouses: dict[str, str] = {}
+
+    @property
+    def headers(self) -> list[str]:
+        """The headers that the mapping reads."""
+        return [source.removeprefix("header:") for source in _sources(self) if source.startswith("header:")]
+
+    @property
+    def parameters(self) -> list[str]:
+        """The parameters of the query that the mapping reads."""
+        return [source.removeprefix("query:") for source in _sources(self) if source.startswith("query:")]
+
+    @property
+    def secret_variable(self) -> str:
+        """The variable that enables it."""
+        return f"STOCKTIDE_INTAKE_{self.name.upper().replace('-', '_')}_SECRET"
+
+
+@lru_cache(maxsize=1024)
+def compile_path(path: str) -> Any:
+    """The compiled expression. Raises JMESPathError."""
+    return jmespath.compile(path)
+
+
+def as_list(sources: Sources) -> list[str]:
+    """Sources as a list."""
+    return [sources] if isinstance(sources, str) else sources
+
+
+def load_mappings(folder: Path | None = None) -> dict[str, Mapping]:
+    """The mappings of the package and of `folder`, whose names win. Raises MappingError."""
+    if folder is not None and not folder.is_dir():
+        raise MappingError(f"STOCKTIDE_MAPPINGS is {str(folder)!r}: there is no such folder")
+    folders = [FOLDER] if folder is None else [FOLDER, folder]
+    read = [read_mapping(path) for each in folders for path in sorted(each.glob("*.y*ml"))]
+    return {mapping.name: mapping for mapping in read}
+
+
+def read_mapping(path: Path) -> Mapping:
+    """Read and check one file. Raises MappingError."""
+    try:
+        if path.stat().st_size > FILE_BYTES_MAX:
+            raise MappingError(f"{path}: more than {FILE_BYTES_MAX} bytes")
+        mapping = msgspec.yaml.decode(path.read_bytes(), type=Mapping)
+        _check(mapping)
+    except (OSError, ValueError, msgspec.MsgspecError) as error:
+        raise MappingError(f"{path}: {error}") from error
+    return mapping
+
+
+def secrets_of(mapping: Mapping, environ: Dictionary[str, str]) -> tuple[str, ...]:
+    """The secrets of a mapping: one, or two separated by a comma while they rotate. Raises MappingError."""
+    given = tuple(part.strip() for part in environ.get(mapping.secret_variable, "").split(",") if part.strip())
+    if len(given) > 2:
+        raise MappingError(f"{mapping.secret_variable} has {len(given)} secrets: one, or two while they rotate")
+    return given
+
+
+def _check(mapping: Mapping) -> None:
+    """Check what types cannot express. Raises ValueError."""
+    for source in _sources(mapping):
+        if not source.startswith(("header:", "query:")):
+            try:
+                compile_path(source)
+            except JMESPathError as error:
+                raise ValueError(f"{source!r} is no JMESPath: {error}") from error
+    if mapping.zone is not None:
+        try:
+            ZoneInfo(mapping.zone)
+        except (LookupError, OSError) as error:
+            raise ValueError(f"`zone`: {mapping.zone!r} is no time zone") from error
+    words = [word for choice in mapping.choices for word in choice.words]
+    if twice := {word for word in words if words.count(word) > 1}:
+        raise ValueError(f"`choices`: {', '.join(sorted(twice))} is listed twice")
+    for rule in (rule for choice in mapping.choices for rule in choice.events):
+        if rule.type == "stock.received" and not rule.id:
+            raise ValueError("`id`: a movement needs natural keys")
+    if (fetch := mapping.fetch) is not None and not _may_fetch(fetch):
+        raise ValueError(f"`fetch.url`: {fetch.url!r} is not https")
+
+
+def _may_fetch(fetch: Fetch) -> bool:
+    url = urlsplit(fetch.url)
+    if not url.hostname or url.username is not None:
+        return False
+    if url.scheme == "https":
+        return True
+    try:
+        return url.scheme == "http" and fetch.allow_loopback and ip_address(url.hostname).is_loopback
+    except ValueError:
+        return False
+
+
+# The fields of the types above that hold sources.
+_SOURCE_FIELDS = frozenset(
+    [
+        "signature",
+        "path",
+        "sku",
+        "quantity",
+        "warehouse",
+        "from_",
+        "until",
+        "occurred_at",
+        "id",
+        "order_id",
+        "choose",
+        "messages",
+        "inner",
+        "parts",
+    ]
+)
+_SOURCE_DICTIONARIES = frozenset({"fields", "optional", "query"})
+
+
+def _sources(part: Any) -> list[str]:
+    """All sources of a part of a mapping."""
+    if isinstance(part, (list, tuple)):
+        return [source for each in part for source in _sources(each)]
+    if not isinstance(part, Struct):
+        return []
+    found: list[str] = []
+    for field in part.__struct_fields__:
+        value = getattr(part, field)
+        if field in _SOURCE_DICTIONARIES:
+            value = list(value.values())
+        if field in _SOURCE_FIELDS or field in _SOURCE_DICTIONARIES:
+            found += _texts(value)
+        found += _sources(value)
+    return found
+
+
+def _texts(value: Any) -> list[str]:
+    if isinstance(value, str):
+        return [value]
+    return [text for each in value for text in _texts(each)] if isinstance(value, list) else []
+
+
+def is_form_ping(mapping: Mapping, body: bytes) -> bool:
+    """Whether `body` is the mapping's unsigned form with a number."""
+    if mapping.ping is None or not mapping.ping.startswith("form:"):
+        return False
+    field = re.escape(mapping.ping.removeprefix("form:").encode())
+    return re.fullmatch(field + rb"=\d{1,20}", body) is not None

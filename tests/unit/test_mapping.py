@@ -1,0 +1,342 @@
+"""Webhooks of platforms become input events, or are rejected with the path."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiohttp import web
+
+from stocktide.agents.mapping import fetch
+from stocktide.agents.mapping.agent import Mapper
+from stocktide.streams.mapping.envelope import Envelope
+from stocktide.streams.mapping.mapping_file import FOLDER, MappingError, load_mappings, read_mapping
+from stocktide.streams.mapping.verify import is_signed
+from tests.intake_payloads import (
+    LARGE_ID,
+    SECRET,
+    Webhook,
+    douyin,
+    qimen,
+    qimen_lines,
+    qimen_order,
+    shopify,
+    shopify_order,
+    shopify_refund,
+    woocommerce,
+    youzan,
+)
+
+MAPPINGS = load_mappings()
+
+
+def envelope_of(webhook: Webhook) -> Envelope:
+    headers = {name.lower(): value for name, value in webhook.headers.items()}
+    return Envelope(webhook.name, 1_800_000_000_000, headers, webhook.query, webhook.body)
+
+
+async def events_of(webhook: Webhook) -> list[dict[str, Any]]:
+    events, rejections = await Mapper(MAPPINGS[webhook.name]).map(envelope_of(webhook))
+    assert not rejections, rejections
+    return [json.loads(event.raw) for event in events]
+
+
+async def rejection_of(webhook: Webhook) -> tuple[str, str | None]:
+    events, rejections = await Mapper(MAPPINGS[webhook.name]).map(envelope_of(webhook))
+    assert not events
+    (rejection,) = rejections
+    return rejection.code, rejection.path
+
+
+def types(events: list[dict[str, Any]]) -> list[str]:
+    return [event["type"] for event in events]
+
+
+async def test_a_shopify_order_is_placed_as_sold_in_its_channel() -> None:
+    (placed,) = await events_of(shopify("orders/create", shopify_order(LARGE_ID)))
+    assert placed == {
+        "type": "order.placed",
+        "id": f"shopify-{LARGE_ID}-placed",
+        "order_id": f"shopify-{LARGE_ID}",
+        "occurred_at": "2026-11-11T00:00:00.000Z",
+        "channel": "shopify",
+        "accept": "sold",
+        "hold_seconds": 604_800,
+        "lines": [{"sku": "MUG", "quantity": 2}],
+    }
+
+
+async def test_a_shopify_order_that_is_paid_or_cancelled_says_so() -> None:
+    paid = await events_of(shopify("orders/paid", shopify_order(1, financial_status="paid")))
+    assert types(paid) == ["order.placed", "order.paid"]
+    cancelled = shopify_order(1, cancelled_at="2026-11-12T00:00:00Z")
+    assert types(await events_of(shopify("orders/cancelled", cancelled))) == ["order.placed", "order.cancelled"]
+
+
+@pytest.mark.parametrize("missing", [None, ""])
+async def test_a_shopify_line_without_a_sku_has_its_variant(missing: str | None) -> None:
+    (placed,) = await events_of(shopify("orders/create", shopify_order(1, sku=missing)))
+    assert placed["lines"] == [{"sku": "77", "quantity": 2}]
+
+
+async def test_a_shopify_order_without_goods_causes_nothing() -> None:
+    order = shopify_order(1, financial_status="paid")
+    order["line_items"][0]["requires_shipping"] = False
+    assert await events_of(shopify("orders/paid", order)) == []
+
+
+@pytest.mark.parametrize(("restock", "expected"), [("cancel", "order.cancelled"), ("return", "order.returned")])
+async def test_a_shopify_refund_gives_units_back_by_its_restock_type(restock: str, expected: str) -> None:
+    (event,) = await events_of(shopify("refunds/create", shopify_refund(1, 2, restock_type=restock)))
+    assert (event["type"], event["order_id"]) == (expected, "shopify-1")
+    assert event["id"] == f"shopify-1-2-{expected.partition('.')[2]}"
+    assert event["lines"][0].get("warehouse") == ("5" if restock == "return" else None)
+
+
+async def test_a_shopify_refund_without_restock_brings_nothing_back() -> None:
+    refund = shopify_refund(1, 2, restock_type="no_restock", location_id=None)
+    assert await events_of(shopify("refunds/create", refund)) == []
+
+
+async def test_unknown_words_and_missing_fields_are_rejected_with_their_path() -> None:
+    assert await rejection_of(shopify("orders/edited", {})) == ("unknown_word", "header:X-Shopify-Topic")
+    refund = shopify_refund(1, 2, restock_type="legacy_restock")
+    found = await rejection_of(shopify("refunds/create", refund))
+    assert found == ("unknown_word", "refund_line_items[0].restock_type")
+    order = shopify_order(1, sku=None)
+    order["line_items"][0]["variant_id"] = None
+    assert await rejection_of(shopify("orders/create", order)) == ("missing_field", "line_items[0].sku")
+    no_lines = {"id": 1, "created_at": "2026-11-11T00:00:00Z"}
+    assert await rejection_of(shopify("orders/create", no_lines)) == ("missing_field", "line_items")
+    status = shopify_order(1, financial_status="owed")
+    assert await rejection_of(shopify("orders/create", status)) == ("unknown_word", "financial_status")
+    assert (await rejection_of(woocommerce("invented")))[0] == "unknown_word"
+    assert (await rejection_of(youzan("trade_TradePaid", status="NEW"))) == (
+        "unknown_word",
+        "msg.full_order_info.order_info.status",
+    )
+    thin = await rejection_of(youzan("trade_TradePaid", full=False))
+    assert thin[0] == "missing_field"
+    assert (await rejection_of(qimen_order("D1", kind="QTCK"))) == ("unknown_word", "deliveryOrder.orderType")
+    assert (await rejection_of(qimen_order("D1", units="CC"))) == (
+        "unknown_word",
+        "orderLines.orderLine[0].inventoryType",
+    )
+
+
+@pytest.mark.parametrize("quantity", [0.5, "2x", True, None, -1])
+async def test_a_quantity_that_is_no_number_of_units_is_rejected(quantity: Any) -> None:
+    order = shopify_order(1, quantity=quantity)
+    code, _ = await rejection_of(shopify("orders/create", order))
+    assert code in ("invalid_field", "missing_field")
+
+
+@pytest.mark.parametrize(
+    ("status", "expected"),
+    [
+        ("pending", ["order.placed"]),
+        ("on-hold", ["order.placed"]),
+        ("processing", ["order.placed", "order.paid"]),
+        ("completed", ["order.placed", "order.paid"]),
+        ("cancelled", ["order.placed", "order.cancelled"]),
+        ("failed", ["order.placed", "order.cancelled"]),
+        ("checkout-draft", []),
+        (None, ["order.cancelled"]),
+    ],
+)
+async def test_a_woocommerce_order_is_mapped_by_its_status(status: str | None, expected: list[str]) -> None:
+    events = await events_of(woocommerce(status))
+    assert types(events) == expected
+    for placed in events[:1] if status and expected else []:
+        assert placed["lines"] == [{"sku": "5", "quantity": 3}]
+        assert placed["occurred_at"] == "2026-11-11T00:00:00.000Z"
+
+
+async def test_a_youzan_order_is_held_until_it_expires_and_dated_in_china() -> None:
+    (placed,) = await events_of(youzan("trade_TradeCreate"))
+    assert placed["hold_seconds"] == 1800
+    assert placed["occurred_at"] == "2026-11-11T00:00:00.000Z"
+    assert placed["order_id"] == "youzan-E2026"
+    paid = await events_of(youzan("trade_TradePaid", status="TRADE_PAID", pay_time="2026-11-11 08:10:00"))
+    assert types(paid) == ["order.placed", "order.paid"]
+    assert paid[0] == placed
+    assert paid[1]["occurred_at"] == "2026-11-11T00:10:00.000Z"
+    closed = await events_of(youzan("trade_TradeClose", status="TRADE_CLOSED"))
+    assert types(closed) == ["order.placed", "order.cancelled"]
+    assert await events_of(youzan("trade_TradeSuccess")) == []
+
+
+async def test_a_qimen_order_is_placed_and_paid() -> None:
+    (placed,) = await events_of(qimen_order("D1"))
+    assert placed["paid"] is True
+    assert placed["lines"] == [{"sku": "MUG", "quantity": 2}]
+    assert placed["occurred_at"] == "2026-11-11T00:00:00.000Z"
+
+
+@pytest.mark.parametrize("method", ["deliveryorder.confirm", "stockout.confirm"])
+async def test_a_qimen_confirmation_ships_the_order(method: str) -> None:
+    head = "<deliveryOrderCode>D1</deliveryOrderCode><orderType>JYCK</orderType><warehouseCode>SH1</warehouseCode>"
+    head += "<outBizCode>B7</outBizCode>"
+    lines = qimen_lines("MUG", 2, field_name="actualQty")
+    (event,) = await events_of(qimen(method, f"<request><deliveryOrder>{head}</deliveryOrder>{lines}</request>"))
+    assert (event["type"], event["id"]) == ("order.shipped", "qimen-D1-B7-shipped")
+    assert event["lines"] == [{"sku": "MUG", "quantity": 2, "warehouse": "SH1"}]
+
+
+async def test_a_qimen_receipt_and_a_return_reach_the_warehouse() -> None:
+    head = "<entryOrderCode>E1</entryOrderCode><warehouseCode>SH1</warehouseCode>"
+    lines = qimen_lines("MUG", 5, field_name="actualQty")
+    xml = f"<request><entryOrder>{head}</entryOrder>{lines}</request>"
+    (received,) = await events_of(qimen("entryorder.confirm", xml))
+    assert (received["type"], received["warehouse"]) == ("stock.received", "SH1")
+    assert received["lines"] == [{"sku": "MUG", "quantity": 5}]
+    head = "<returnOrderCode>R1</returnOrderCode><preDeliveryOrderCode>D1</preDeliveryOrderCode>"
+    head += "<warehouseCode>SH1</warehouseCode>"
+    lines = qimen_lines("MUG", 1, "CC", "actualQty")
+    xml = f"<request><returnOrder>{head}</returnOrder>{lines}</request>"
+    (returned,) = await events_of(qimen("returnorder.confirm", xml))
+    assert (returned["type"], returned["order_id"]) == ("order.returned", "qimen-D1")
+    assert returned["lines"] == [{"sku": "MUG", "quantity": 1, "warehouse": "SH1", "condition": "damaged"}]
+
+
+@pytest.mark.parametrize(
+    "webhook",
+    [shopify("orders/create", {}), woocommerce("pending"), youzan("trade_TradePaid"), qimen_order("D1"), douyin(1)],
+    ids=lambda webhook: webhook.name,
+)
+def test_only_the_secret_signs_and_only_the_whole_body(webhook: Webhook) -> None:
+    mapping, envelope = MAPPINGS[webhook.name], envelope_of(webhook)
+    assert is_signed(mapping, [SECRET], envelope)
+    assert is_signed(mapping, ["new", SECRET], envelope)
+    assert not is_signed(mapping, ["other"], envelope)
+    bare = Envelope(envelope.name, 0, {}, {}, b"{}")
+    assert not is_signed(mapping, [SECRET], bare)
+    at = envelope.body.index(b'"msg": "') + 8 if webhook.name == "youzan" else 0
+    changed = envelope.body[:at] + b" " + envelope.body[at:]
+    forged = Envelope(envelope.name, 0, envelope.headers, envelope.query, changed)
+    assert not is_signed(mapping, [SECRET], forged)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b"", b"{", b"[" * 100_000, b'{"a":' * 40 + b"1" + b"}" * 40, b'{"id":NaN}', b"\xff\xfe", b"9" * 5000],
+)
+async def test_a_body_that_cannot_be_read_is_rejected(body: bytes) -> None:
+    assert (await rejection_of(shopify("orders/create", body)))[0] in ("malformed_body", "missing_field")
+
+
+@pytest.mark.parametrize(
+    "xml",
+    [
+        '<!DOCTYPE a [<!ENTITY x "y">]><a>&x;</a>',
+        '<!DOCTYPE a [<!ENTITY x SYSTEM "file:///etc/passwd">]><a>&x;</a>',
+        "<a>" * 5000,
+        "<a>" * 100 + "</a>" * 100,
+        "text",
+    ],
+)
+async def test_an_xml_bomb_is_rejected(xml: str) -> None:
+    assert (await rejection_of(qimen("deliveryorder.create", xml)))[0] == "malformed_body"
+
+
+def write_mapping(folder: Path, text: str) -> Path:
+    path = folder / "own.yaml"
+    path.write_text(text)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("zone: UTC", "zone: Mars/Base", "zone"),
+        ("order_id: id", "order_id: 'id['", "JMESPath"),
+        ("kind: hmac-sha256", "kind: rot13", "rot13"),
+        ("choose:", "chose:", "chose"),
+        ("name: shopify", "name: ../x", "name"),
+        ("name: shopify", "name: !!python/object/apply:os.system [id]", "python"),
+    ],
+)
+def test_a_wrong_mapping_is_refused_with_what_is_wrong(tmp_path: Path, old: str, new: str, said: str) -> None:
+    text = (FOLDER / "shopify.yaml").read_text()
+    assert old in text
+    with pytest.raises(MappingError, match=said):
+        read_mapping(write_mapping(tmp_path, text.replace(old, new, 1)))
+
+
+@pytest.mark.parametrize("url", ["http://example.com/", "ftp://x/", "http://127.0.0.1:1/", "https://a:b@x/", "x"])
+def test_a_fetch_without_tls_is_refused(tmp_path: Path, url: str) -> None:
+    text = (FOLDER / "douyin.yaml").read_text()
+    line = next(line for line in text.splitlines() if line.startswith("  url:"))
+    with pytest.raises(MappingError, match="not https"):
+        read_mapping(write_mapping(tmp_path, text.replace(line, f"  url: {url}")))
+
+
+async def test_a_local_time_without_a_zone_is_rejected(tmp_path: Path) -> None:
+    path = write_mapping(tmp_path, (FOLDER / "shopify.yaml").read_text().replace("zone: UTC\n", ""))
+    order = shopify_order(1, created_at="2026-11-11 08:00:00")
+    _, (rejection,) = await Mapper(read_mapping(path)).map(envelope_of(shopify("orders/create", order)))
+    assert (rejection.code, rejection.path) == ("invalid_field", "created_at")
+
+
+async def _serve(handler: Any) -> tuple[web.AppRunner, str]:
+    app = web.Application()
+    app.router.add_get("/detail", handler)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    return runner, f"http://127.0.0.1:{runner.addresses[0][1]}/detail"
+
+
+def douyin_mapper(folder: Path, url: str) -> Mapper:
+    text = (FOLDER / "douyin.yaml").read_text()
+    line = next(line for line in text.splitlines() if line.startswith("  url:"))
+    own = text.replace(line, f"  url: {url}\n  allow_loopback: true").replace("per_second: 5", "per_second: 100")
+    return Mapper(read_mapping(write_mapping(folder, own)), "the-token")
+
+
+async def test_the_lines_of_a_douyin_order_are_fetched(tmp_path: Path) -> None:
+    calls: list[Any] = []
+
+    async def detail(request: web.Request) -> web.Response:
+        calls.append((request.query["shop_order_id"], request.headers["Authorization"]))
+        if len(calls) == 1:
+            return web.Response(status=503)
+        lines = [{"sku_id": 8, "code": "MUG", "item_num": 2}]
+        return web.json_response(
+            {"data": {"shop_order_detail": {"create_time": 1_762_819_200, "sku_order_list": lines}}}
+        )
+
+    runner, url = await _serve(detail)
+    try:
+        events, rejections = await douyin_mapper(tmp_path, url).map(envelope_of(douyin(2)))
+    finally:
+        await runner.cleanup()
+    assert not rejections
+    placed, paid = [json.loads(event.raw) for event in events]
+    assert placed["order_id"] == paid["order_id"] == f"douyin-{LARGE_ID}"
+    assert placed["lines"] == [{"sku": "MUG", "quantity": 2}]
+    assert placed["occurred_at"] == "2025-11-11T00:00:00.000Z"
+    assert calls == [(str(LARGE_ID), "Bearer the-token")] * 2
+
+
+@pytest.mark.parametrize("answer", ["redirect", "large", "no-json", "refused"])
+async def test_a_fetch_that_fails_is_a_rejection(tmp_path: Path, answer: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fetch, "ANSWER_BYTES_MAX", 1000)
+    followed: list[str] = []
+
+    async def detail(request: web.Request) -> web.Response:
+        if "followed" in request.query:
+            followed.append(request.path_qs)
+        if answer == "redirect":
+            return web.Response(status=302, headers={"Location": "/detail?followed=1"})
+        return web.Response(status=403 if answer == "refused" else 200, text="x" * (5000 if answer == "large" else 5))
+
+    runner, url = await _serve(detail)
+    try:
+        events, (rejection,) = await douyin_mapper(tmp_path, url).map(envelope_of(douyin(1)))
+    finally:
+        await runner.cleanup()
+    assert (events, followed, rejection.code) == ([], [], "fetch_failed")
