@@ -74,8 +74,10 @@ def run_test(file: Path, payload: Path, headers: dict[str, str], query: dict[str
 
 
 async def run_replay(settings: Settings, name: str, since: int | None) -> int:
-    """Write the stored webhooks of `name` again, the oldest first; how many. `since`: ms since the epoch. Raises
-    CommandError."""
+    """Write the stored webhooks of `name` again, the oldest first; how many. `since` is ms since the epoch.
+
+    Raises CommandError.
+    """
     from aiokafka.errors import KafkaError
 
     from stocktide.api.event_producer import make_producer

@@ -65,7 +65,7 @@ async def test_webhooks_out_of_order_and_repeated_make_one_order(shop: ApiTestCl
         for ids in ({"X-Shopify-Webhook-Id": "a"}, {"X-Shopify-Webhook-Id": "b", "X-Shopify-Event-Id": "a"}):
             answer = await send(shop, shopify(topic, order, **ids))
             assert (answer.status, answer.body) == (200, None)
-    order = await order_in(shop, f"shopify-{LARGE_ID}", "committed")
+    order = await order_in(shop, f"shopify-{LARGE_ID}", "paid")
     assert order["channel"] == "shopify"
     stock = (await shop.get(f"/v1/stock/{sku}")).body
     assert "10" in str(stock) and "8" in str(stock), stock
@@ -83,7 +83,7 @@ async def test_each_platform_is_answered_in_its_own_format(shop: ApiTestClient) 
     assert (await send(shop, woocommerce("processing"))).status == 200
     taken = await send(shop, qimen_order(code))
     assert (taken.status, b"<flag>success</flag>" in taken.body) == (200, True)
-    await order_in(shop, f"qimen-{code}", "committed")
+    await order_in(shop, f"qimen-{code}", "paid")
 
 
 async def test_a_forged_webhook_is_refused_and_a_wrong_name_is_not_found(shop: ApiTestClient) -> None:
