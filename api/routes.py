@@ -61,6 +61,7 @@ class Handlers(Struct, frozen=True):
     readiness: Readiness
     metrics: ApiMetrics
     pages: BoardHandlers
+    post_ticket: Handler
 
 
 class Route(Struct, frozen=True):
@@ -81,7 +82,7 @@ class Route(Struct, frozen=True):
 def make_routes(handlers: Handlers) -> tuple[Route, ...]:
     """All calls."""
     changes = (*_orders(handlers), *_approvals(handlers), *_events(handlers))
-    return (*changes, *_reads(handlers), *_policies(handlers), *_service(handlers))
+    return (*changes, *_reads(handlers), *_policies(handlers), *_access(handlers), *_service(handlers))
 
 
 def _orders(handlers: Handlers) -> tuple[Route, ...]:
@@ -269,7 +270,7 @@ def _reads(handlers: Handlers) -> tuple[Route, ...]:
             " `synced` once every known SKU was sent, `status` and `error`",
             answers={200: documents.ChannelUpdate},
             answer_type=SSE,
-            query=("last_event_id",),
+            query=("last_event_id", "ticket"),
         ),
         Route(
             "GET",
@@ -279,7 +280,7 @@ def _reads(handlers: Handlers) -> tuple[Route, ...]:
             " everything missed was sent, `status` and `error`",
             answers={200: documents.OrderUpdate},
             answer_type=SSE,
-            query=("last_event_id",),
+            query=("last_event_id", "ticket"),
         ),
     )
 
@@ -295,6 +296,18 @@ def _policies(handlers: Handlers) -> tuple[Route, ...]:
             Route("DELETE", path, policies.delete, "Remove a policy", answers={204: None}, headers=named),
         )
     return tuple(rows)
+
+
+def _access(handlers: Handlers) -> tuple[Route, ...]:
+    return (
+        Route(
+            "POST",
+            "/v1/feeds/tickets",
+            handlers.post_ticket,
+            "A one-use ticket with which a browser opens a feed, as `?ticket=`",
+            answers={201: documents.Ticket},
+        ),
+    )
 
 
 def _service(handlers: Handlers) -> tuple[Route, ...]:

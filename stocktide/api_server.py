@@ -14,7 +14,6 @@ from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from functools import partial
 from importlib.metadata import version
-from ipaddress import ip_address
 
 from aiohttp import web
 from aiokafka import AIOKafkaProducer
@@ -44,11 +43,12 @@ from stocktide.api.metrics import ApiMetrics
 from stocktide.api.openapi import make_openapi_document
 from stocktide.api.routes import Handlers, make_routes
 from stocktide.api.settled_reads import SettledReads
+from stocktide.api_access import Access, make_access
 from stocktide.api_feeds import Feeds, make_consumer, make_feeds
 from stocktide.errors import CommandError, StartError
 from stocktide.main_loop import configure_logging, run_main, run_unless_stopped, stop_on_signals
 from stocktide.progress import report_while_waiting
-from stocktide.settings import Settings
+from stocktide.settings import Settings, is_loopback
 from stocktide.streams.journal.log import KafkaLog
 from stocktide.streams.kafka.publish import OutputRow
 from stocktide.streams.kafka.raw_records import deliver_raw_records
@@ -106,12 +106,13 @@ async def _start(settings: Settings, stack: AsyncExitStack, listening: socket.so
         except (KafkaError, OSError) as error:
             raise StartError(f"Kafka at {settings.kafka} refuses a client: {error}") from error
     feeds = await make_feeds(settings, stack, producer, consumer)
-    handlers = _make_handlers(settings, stack, redis, producer, feeds)
+    access = make_access(settings, redis)
+    handlers = _make_handlers(settings, stack, redis, producer, feeds, access)
     await handlers.readiness.check()
     reporting = report_while_waiting(logger.warning, "the API", handlers.readiness.trouble)
-    for work in (feeds.source.run(), handlers.readiness.watch(), reporting):
+    for work in (feeds.source.run(), handlers.readiness.watch(), reporting, *access.watches()):
         stack.push_async_callback(_cancel, asyncio.create_task(work))
-    await _listen(handlers, feeds, stack, listening)
+    await _listen(handlers, feeds, stack, listening, access)
     _log_address(settings, listening)
 
 
@@ -121,6 +122,7 @@ def _make_handlers(
     redis: Redis,
     producer: AIOKafkaProducer,
     feeds: Feeds,
+    access: Access,
 ) -> Handlers:
     settlements = SettlementListener(redis, settings.app_id)
     settlements.start()
@@ -144,6 +146,7 @@ def _make_handlers(
         "feeds": partial(health.check_feeds, feeds.source),
         "stalls": partial(health.check_stalls, stalls),
     }
+    access.owners.read = partial(_read_channel, ledger, reads)
     hub = feeds.hub
     snapshots = SnapshotMonitor(hub, lambda cursor, limit: reads.settled(lambda: ledger.read_known_skus(cursor, limit)))
     readiness = health.Readiness(checks, feeds.notify)
@@ -166,7 +169,13 @@ def _make_handlers(
         readiness=readiness,
         metrics=_make_metrics(batcher, submitter, feeds, snapshots, readiness, stalls),
         pages=BoardHandlers(),
+        post_ticket=access.tickets.post,
     )
+
+
+async def _read_channel(ledger: Ledger, reads: SettledReads, order_id: str) -> str | None:
+    order = await reads.settled(lambda: ledger.read_order(order_id))
+    return None if order is None else order.channel
 
 
 async def _alert(event_producer: InputEventProducer, settings: Settings, rows: Sequence[OutputRow]) -> None:
@@ -203,16 +212,26 @@ def _make_metrics(
     return metrics
 
 
-async def _listen(handlers: Handlers, feeds: Feeds, stack: AsyncExitStack, listening: socket.socket) -> None:
+async def _listen(
+    handlers: Handlers, feeds: Feeds, stack: AsyncExitStack, listening: socket.socket, access: Access
+) -> None:
     routes = make_routes(handlers)
-    app = make_app(routes, handlers.metrics, make_openapi_document(routes, version("stocktide")))
+    app = make_app(routes, handlers.metrics, make_openapi_document(routes, version("stocktide")), access.guard)
+    handlers.metrics.watch(
+        {
+            "connections": ("Open connections", lambda: len(access.connections)),
+            "connections_refused": ("Connections that were refused", lambda: access.connections.refused),
+            "keys": ("Keys that the API knows", lambda: len(access.ring)),
+        }
+    )
 
     async def end_feeds(_: web.Application) -> None:
         feeds.close()
 
     app.on_shutdown.append(end_feeds)
     try:
-        await listen(app, listening, stack, STOP_SECONDS_MAX)
+        tls = None if access.certificate is None else access.certificate.context
+        await listen(app, listening, stack, STOP_SECONDS_MAX, access.connections, tls)
     except OSError as error:  # another process took the bound port
         raise StartError(f"{listening.getsockname()} cannot be listened on: {error.strerror}") from error
 
@@ -220,17 +239,13 @@ async def _listen(handlers: Handlers, feeds: Feeds, stack: AsyncExitStack, liste
 def _log_address(settings: Settings, listening: socket.socket) -> None:
     port = listening.getsockname()[1]
     host = f"[{settings.host}]" if ":" in settings.host else settings.host
-    if _is_loopback(settings.host):
-        logger.info("serving on http://%s:%d, for this machine only: there are no keys yet", host, port)
-    else:
-        logger.warning("serving on http://%s:%d WITHOUT KEYS: whoever reaches it may change stock", host, port)
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
+    scheme = "https" if settings.tls_cert else "http"
+    if settings.open:
+        logger.warning("serving on %s://%s:%d WITHOUT KEYS (--open), for this machine only", scheme, host, port)
+        return
+    logger.info("serving on %s://%s:%d with the keys in %s", scheme, host, port, settings.keys_path)
+    if not settings.tls_cert and not is_loopback(settings.host):
+        logger.warning("keys are sent without TLS: set STOCKTIDE_TLS_CERT, or put a proxy with TLS before it")
 
 
 def _bind(host: str, port: int) -> socket.socket:

@@ -14,6 +14,7 @@ from functools import partial
 
 from aiohttp import web
 
+from stocktide.api.access.streams import open_stream
 from stocktide.api.feeds.catch_up import CatchUp
 from stocktide.api.feeds.channel import encode_frame
 from stocktide.api.feeds.hub import TopicHub
@@ -53,7 +54,7 @@ class FeedStream:
 
     async def serve(self, request: web.Request, name: str) -> web.StreamResponse:
         """Stream until the client disconnects, is too slow, or the process stops."""
-        response = web.StreamResponse(headers=_HEADERS)
+        response = open_stream(request, _HEADERS)
         await response.prepare(request)
         try:
             await response.write(self._greeting())

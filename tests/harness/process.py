@@ -113,7 +113,7 @@ async def run_stocktide(
 
 
 class StocktideProcess:
-    """A long-running `stocktide` whose output goes to a log. `url` is the address of its HTTP endpoint, if known;
+    """A long-running `stocktide`, without keys unless its environment sets STOCKTIDE_OPEN. Its output goes to a log. `url` is the address of its HTTP endpoint, if known;
     `launcher` the command before the arguments."""
 
     def __init__(
@@ -153,7 +153,9 @@ class StocktideProcess:
 
     async def start(self) -> None:
         """Start the process. Does not wait until it is ready."""
-        await self._child.spawn([*self.launcher, *self._arguments], {**_clean_environ(), **self._environ})
+        await self._child.spawn(
+            [*self.launcher, *self._arguments], {**_clean_environ(), "STOCKTIDE_OPEN": "1", **self._environ}
+        )
 
     def send_signal(self, number: signal.Signals) -> None:
         self._child.send(number)
