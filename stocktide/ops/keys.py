@@ -118,8 +118,8 @@ def list_command(data: Path | None, file: Path | None) -> None:
         ends = _time(record.expires_at) + ("" if record.is_live(now) else " (expired)")
         return record.id, record.role, record.holder, scope, rights, ends, _time(used.get(record.id))
 
-    rows = [("id", "role", "holder", "scope", "rights", "expires", "last used")]
-    rows += [row(record) for record in read_key_file(path).keys]
+    heads = ("id", "role", "holder", "scope", "rights", "expires", "last used")
+    rows: list[tuple[str, ...]] = [heads, *map(row, read_key_file(path).keys)]
     widths = [max(len(cells[place]) for cells in rows) for place in range(len(rows[0]))]
     for cells in rows:
         click.echo("  ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)).rstrip())
