@@ -81,6 +81,6 @@ def _operation(route: Route, schemas: dict[str, Any]) -> dict[str, Any]:
         operation["security"] = [{_KEY: []}]
         operation["description"] = f"Roles: {', '.join(sorted(roles))}."
         problem = {"application/problem+json": {"schema": schemas[repr(Problem)]}}
-        for status, what in _ACCESS_PROBLEMS.items():
-            operation["responses"][status] = {"description": what, "content": problem}
+        for code, what in _ACCESS_PROBLEMS.items():
+            operation["responses"][code] = {"description": what, "content": problem}
     return operation

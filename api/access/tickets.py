@@ -13,10 +13,10 @@ import secrets
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import Any, Protocol
 
 from aiohttp import web
 from msgspec import Struct
+from redis.asyncio import Redis
 
 from stocktide.api import problems
 from stocktide.api.access.caller import OPEN, Caller, caller_of
@@ -29,14 +29,6 @@ TICKETS_PER_KEY_MAX = 5_000
 _NONCE_BYTES = 16
 
 
-class SetsOnce(Protocol):
-    """The part of a Redis client that is needed."""
-
-    async def set(self, name: str, value: Any, *, ex: int, nx: bool) -> Any:
-        """Set a key that is absent; None where it is present."""
-        ...
-
-
 class _Claims(Struct, frozen=True):
     key_id: str
     expires_ms: int
@@ -46,7 +38,7 @@ class _Claims(Struct, frozen=True):
 class Tickets:
     """Issues and accepts tickets. `app_id` begins the keys of used tickets in Redis."""
 
-    def __init__(self, ring: KeyRing, redis: SetsOnce, app_id: str, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, ring: KeyRing, redis: Redis, app_id: str, clock: Callable[[], float] = time.time) -> None:
         self._ring = ring
         self._redis = redis
         self._prefix = f"{app_id}:ticket:"

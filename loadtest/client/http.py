@@ -112,7 +112,8 @@ class _PolicyLevels(msgspec.Struct, frozen=True):
 class StocktideClient:
     """A pool of at most `requests_max` connections; further calls wait for a free one.
 
-    `key` is sent with each call, by default that of `STOCKTIDE_KEY`. With several addresses in `api`, each attempt uses the next of them, so a retry reaches another API.
+    `key` is sent with each call, by default that of `STOCKTIDE_KEY`. With several addresses in `api`, each attempt uses
+    the next of them, so a retry reaches another API.
     """
 
     def __init__(
