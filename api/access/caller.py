@@ -5,8 +5,6 @@ In: a request that was let in. Out: its `Caller`, also for handlers that are rea
 
 from __future__ import annotations
 
-from typing import Literal
-
 from aiohttp import web
 from msgspec import Struct
 
@@ -19,8 +17,6 @@ CHANNEL, WAREHOUSE, OPERATOR, APPROVER, VIEWER, METRICS = ROLES = (
     "metrics",
 )
 PRIORITY_VIP, FORCE, PURPOSE, SOLD = RIGHTS = ("priority_vip", "force", "purpose", "sold")
-# Where the middleware stores the caller of a request.
-CALLER: Literal["stocktide.caller"] = "stocktide.caller"
 
 
 class Caller(Struct, frozen=True):
@@ -34,11 +30,12 @@ class Caller(Struct, frozen=True):
     rights: frozenset[str] = frozenset()
 
 
+# Where the middleware stores the caller of a request.
+CALLER = web.RequestKey("caller", Caller)
 # Without keys (`--open`) everyone may do everything, and the header X-Actor names the actor.
 OPEN = Caller("open", OPERATOR, "operator", rights=frozenset(RIGHTS))
 
 
 def caller_of(request: web.Request) -> Caller:
     """The caller; `OPEN` where no middleware has looked, as in a test of a handler."""
-    caller: Caller = request.get(CALLER, OPEN)
-    return caller
+    return request.get(CALLER, OPEN)

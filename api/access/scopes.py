@@ -42,8 +42,6 @@ from stocktide.tables.ledger.outcomes import Outcome
 
 # Some MB: the channel of an order never changes.
 ORDERS_REMEMBERED_MAX = 50_000
-# Where the middleware stores the process's `OrderOwners`.
-OWNERS = "stocktide.owners"
 
 ReadChannel = Callable[[str], Awaitable[str | None]]
 
@@ -67,6 +65,10 @@ class OrderOwners:
             if len(self._channels) > self._max:
                 self._channels.popitem(last=False)
         return channel
+
+
+# Where the middleware stores the owners that this process knows.
+OWNERS = web.RequestKey("owners", OrderOwners)
 
 
 def forbidden(detail: str) -> web.Response:
@@ -141,19 +143,16 @@ async def _channel_error(request: web.Request, caller: Caller, event: Event) -> 
     if isinstance(event, OrderPlaced):
         if (wrong := _order_error(caller, event)) is not None:
             return Malformed("forbidden", wrong)
-        others = [] if event.supersedes is None else [event.supersedes]
-        is_foreign = any([await _is_foreign(request, caller, order_id) for order_id in others])
+        is_foreign = event.supersedes is not None and await _is_foreign(request, caller, event.supersedes)
     else:
-        owners: OrderOwners = request[OWNERS]
-        is_foreign = await owners.channel_of(event.order_id) != caller.channel
+        is_foreign = await _is_foreign(request, caller, event.order_id)
     # The same for an order of another channel and for one that is not known yet.
     return Malformed(Outcome.UNKNOWN_ORDER, "there is no order of this id", "order_id") if is_foreign else None
 
 
 async def _is_foreign(request: web.Request, caller: Caller, order_id: str) -> bool:
     """Whether it is not known as an order of the caller's channel."""
-    owners: OrderOwners = request[OWNERS]
-    return await owners.channel_of(order_id) != caller.channel
+    return await request[OWNERS].channel_of(order_id) != caller.channel
 
 
 def _order_error(caller: Caller, order: OrderBody | OrderPlaced) -> str | None:

@@ -16,7 +16,7 @@ from stocktide.api.access.caller import CHANNEL, caller_of
 from stocktide.api.access.scopes import frames_without_warehouses
 
 # Where the open answer of a feed is stored in its request.
-STREAM = "stocktide.stream"
+STREAM = web.RequestKey("stream", web.StreamResponse)
 # A client that reads nothing is not told.
 END_SECONDS_MAX = 2.0
 _ENDED = b'event: error\ndata: {"code":"unauthorized","detail":"the key is no longer valid"}\n\n'
@@ -39,7 +39,7 @@ def open_stream(request: web.Request, headers: Mapping[str, str]) -> web.StreamR
 
 async def end_stream(request: web.Request) -> web.StreamResponse:
     """Tell an open feed that its key has ended, and end it."""
-    response: web.StreamResponse | None = request.get(STREAM)
+    response = request.get(STREAM)
     if response is None or not response.prepared:
         return problems.problem_response(401, "unauthorized", "The key is no longer valid.")
     response.force_close()

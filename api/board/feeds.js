@@ -1,9 +1,9 @@
 // Subscribes to channels: one stream (Server-Sent Events) each.
 // In: names of channels. Out: `onUpdate(update, live)` for each channel update, `onState(channel, state)`.
 
-// A browser opens six connections to a host; one remains for other requests.
 import { feedAddress } from "./access.js";
 
+// A browser opens six connections to a host; one remains for other requests.
 export const FEEDS_MAX = 5;
 // The pause before a refused stream is opened again.
 const RETRY_MS = 2000;
