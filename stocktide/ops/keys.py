@@ -57,9 +57,23 @@ def _path(data: Path | None, file: Path | None) -> Path:
 def keys_group() -> click.Group:
     """The commands of keys."""
     group = click.Group("keys", help="The keys of the API.", short_help="Add, list, rotate and revoke keys.")
-    for command in (add_command, list_command, rotate_command, revoke_command):
+    for command in (first_command, add_command, list_command, rotate_command, revoke_command):
         group.add_command(command)
     return group
+
+
+@click.command("first", short_help="Print a key of the first set.")
+@click.argument("role", type=click.Choice(_ROLES))
+@click.option("--data", type=click.Path(path_type=Path), help="The data folder. [STOCKTIDE_DATA, else ./data]")
+def first_command(role: str, data: Path | None) -> None:
+    """Print the key of ROLE that `stocktide up` made for its data folder."""
+    from stocktide.up.first_keys import FIRST_KEYS_FILE, read_first_keys
+
+    folder = Settings.from_environment(data=data).data
+    key = read_first_keys(folder).get(role)
+    if key is None:
+        raise CommandError(f"{folder / FIRST_KEYS_FILE} has no key of the role {role}; `stocktide up` writes it")
+    click.echo(key)
 
 
 @click.command("add", short_help="Make a key, and print it once.")

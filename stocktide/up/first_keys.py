@@ -36,13 +36,23 @@ def make_first_keys(data: Path, keys_file: Path) -> dict[str, str]:
     try:
         known = {record.id for record in read_key_file(keys_file).keys if record.is_live(time.time())}
         if file.exists():
-            texts = msgspec.json.decode(file.read_bytes(), type=dict[str, str])
-            return {role: text for role, text in texts.items() if id_of(text) in known}
+            return {role: text for role, text in read_first_keys(data).items() if id_of(text) in known}
         if keys_file.exists():
             return {}
         return _make(file, keys_file)
     except (OSError, msgspec.MsgspecError) as error:
         raise CommandError(f"the keys of {data} cannot be read or written: {error}") from error
+
+
+def read_first_keys(data: Path) -> dict[str, str]:
+    """The texts as they were made; empty where there is no file. Raises CommandError."""
+    file = data / FIRST_KEYS_FILE
+    try:
+        return msgspec.json.decode(file.read_bytes(), type=dict[str, str])
+    except FileNotFoundError:
+        return {}
+    except (OSError, msgspec.MsgspecError) as error:
+        raise CommandError(f"{file} cannot be read: {error}") from error
 
 
 def _make(file: Path, keys_file: Path) -> dict[str, str]:
