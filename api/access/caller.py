@@ -38,4 +38,5 @@ OPEN = Caller("open", OPERATOR, "operator", rights=frozenset(RIGHTS))
 
 def caller_of(request: web.Request) -> Caller:
     """The caller; `OPEN` where no middleware has looked, as in a test of a handler."""
-    return request.get(CALLER, OPEN)
+    caller: Caller = request.get(CALLER, OPEN)
+    return caller

@@ -39,7 +39,7 @@ def open_stream(request: web.Request, headers: Mapping[str, str]) -> web.StreamR
 
 async def end_stream(request: web.Request) -> web.StreamResponse:
     """Tell an open feed that its key has ended, and end it."""
-    response = request.get(STREAM)
+    response: web.StreamResponse | None = request.get(STREAM)
     if response is None or not response.prepared:
         return problems.problem_response(401, "unauthorized", "The key is no longer valid.")
     response.force_close()
