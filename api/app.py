@@ -9,13 +9,14 @@ import logging
 import re
 import time
 from collections.abc import Sequence
-from urllib.parse import urlsplit
+from functools import partial
 
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 from redis.exceptions import RedisError
 
 from stocktide.api import problems
+from stocktide.api.access.guard import AccessGuard
 from stocktide.api.batching import Overloaded
 from stocktide.api.event_producer import ProduceFailed
 from stocktide.api.handlers.events import CALL_BYTES_MAX
@@ -27,14 +28,14 @@ from stocktide.tables.ledger.submission import Unsettled
 
 log = logging.getLogger(__name__)
 
-_SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 # The metric label of unknown paths: clients choose paths, and each label costs memory.
 _NO_ROUTE = "none"
 
 
-def make_app(routes: Sequence[Route], metrics: ApiMetrics, spec: bytes) -> web.Application:
+def make_app(routes: Sequence[Route], metrics: ApiMetrics, spec: bytes, access: AccessGuard) -> web.Application:
     """The application with these routes, and with `spec` at `/openapi.json`."""
-    app = web.Application(middlewares=[_guard(metrics)], client_max_size=CALL_BYTES_MAX)
+    app = web.Application(middlewares=[_guard(metrics, access)], client_max_size=CALL_BYTES_MAX)
+    app.on_response_prepare.append(access.origins.add_headers)
     for route in routes:
         # A name may hold any printable character; aiohttp's default for `{name}` excludes braces.
         path = re.sub(r"{(\w+)}", r"{\1:[^/]+}", route.path)
@@ -47,20 +48,16 @@ def make_app(routes: Sequence[Route], metrics: ApiMetrics, spec: bytes) -> web.A
     return app
 
 
-def _guard(metrics: ApiMetrics) -> Middleware:
-    """The middleware: refuse unreadable targets and foreign origins, turn failures into problems, count requests."""
+def _guard(metrics: ApiMetrics, access: AccessGuard) -> Middleware:
+    """The middleware: refuse unreadable targets and what has no access, turn failures into problems, count requests."""
 
     @web.middleware
     async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
         started = time.perf_counter()
         if (unreadable := check_target(request)) is not None:
             response: web.StreamResponse = unreadable
-        elif (request.method not in _SAFE_METHODS or _is_socket(request)) and _is_foreign(request):
-            response = problems.problem_response(
-                403, "foreign_origin", "A page of another origin may not change or follow anything here."
-            )
         else:
-            response = await _handle(request, handler)
+            response = await _handle(request, partial(access.handle, handler=handler))
         resource = request.match_info.route.resource
         route = _NO_ROUTE if resource is None else resource.canonical
         seconds = time.perf_counter() - started if isinstance(response, web.Response) else None
@@ -78,7 +75,7 @@ async def _handle(request: web.Request, handler: Handler) -> web.StreamResponse:
     except (Unsettled, TimeoutError) as error:
         why = f": {error}" if str(error) else ""
         detail = f"It was not settled in time, and sending the same again is safe{why}."
-        log.warning("%s %s: %s", request.method, request.path, str(error) or "not settled in time")
+        log.warning("%s %s: %s", request.method, request.rel_url.raw_path, str(error) or "not settled in time")
         return problems.service_unavailable("unsettled", detail)
     except TooLarge as error:
         return problems.problem_response(
@@ -89,25 +86,11 @@ async def _handle(request: web.Request, handler: Handler) -> web.StreamResponse:
     except ProduceFailed as error:
         return problems.service_unavailable("unavailable", f"{error}; sending the same again is safe.")
     except LedgerError as error:
-        log.warning("%s %s: %s", request.method, request.path, error)
+        log.warning("%s %s: %s", request.method, request.rel_url.raw_path, error)
         return problems.service_unavailable("unavailable", f"The ledger cannot answer now: {error}.")
     except (RedisError, ConnectionError) as error:
-        log.warning("%s %s: %s", request.method, request.path, error)
+        log.warning("%s %s: %s", request.method, request.rel_url.raw_path, error)
         return problems.service_unavailable("unavailable", "The ledger cannot answer now.")
     except Exception:
-        log.exception("%s %s failed", request.method, request.path)
+        log.exception("%s %s failed", request.method, request.rel_url.raw_path)
         return problems.problem_response(500, "internal_error", "This is a fault of ours; the log has the details.")
-
-
-def _is_socket(request: web.Request) -> bool:
-    """Whether a WebSocket is asked for: no browser keeps its messages from a page of another origin."""
-    return request.headers.get("Upgrade", "").lower() == "websocket"
-
-
-def _is_foreign(request: web.Request) -> bool:
-    """Whether a browser sends this for a page of another origin: no key protects a port on loopback."""
-    origin = request.headers.get("Origin")
-    try:
-        return origin is not None and urlsplit(origin).netloc != request.host
-    except ValueError:  # not a URL, such as half an IPv6 address
-        return True

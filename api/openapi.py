@@ -11,11 +11,18 @@ from typing import Any
 
 import msgspec
 
+from stocktide.api.access.roles import PUBLIC, roles_of
 from stocktide.api.routes import Route
 from stocktide.streams.contract import documents
 from stocktide.streams.contract.documents import Problem, encode
 
 OPENAPI = "3.1.0"
+_KEY = "key"
+_ACCESS_PROBLEMS = {
+    "401": "There is no valid key",
+    "403": "The key has not the right",
+    "429": "The key makes too many requests; `Retry-After` says when the next may come",
+}
 _REFERENCE = "#/components/schemas/{name}"
 
 
@@ -34,7 +41,7 @@ def make_openapi_document(routes: Sequence[Route], version: str) -> bytes:
         "openapi": OPENAPI,
         "info": {"title": "Stocktide", "version": version, "license": {"name": "Apache-2.0"}},
         "paths": paths,
-        "components": {"schemas": components},
+        "components": {"schemas": components, "securitySchemes": {_KEY: {"type": "http", "scheme": "bearer"}}},
     }
     return encode(document)
 
@@ -70,4 +77,11 @@ def _operation(route: Route, schemas: dict[str, Any]) -> dict[str, Any]:
     if route.path.startswith("/v1"):
         problem = {"application/problem+json": {"schema": schemas[repr(Problem)]}}
         operation["responses"]["default"] = {"description": "A problem", "content": problem}
+    roles = roles_of(route.method, route.path)
+    if roles is not PUBLIC:
+        operation["security"] = [{_KEY: []}]
+        operation["description"] = f"Roles: {', '.join(sorted(roles))}."
+        problem = {"application/problem+json": {"schema": schemas[repr(Problem)]}}
+        for code, what in _ACCESS_PROBLEMS.items():
+            operation["responses"][code] = {"description": what, "content": problem}
     return operation

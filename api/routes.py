@@ -71,6 +71,7 @@ class Handlers(Struct, frozen=True):
     stock_list: StockListHandler
     audit_log: AuditLogHandler
     webhooks: WebhookHandlers
+    post_ticket: Handler
 
 
 class Route(Struct, frozen=True):
@@ -99,6 +100,7 @@ def make_routes(handlers: Handlers) -> tuple[Route, ...]:
         *_operator_reads(handlers),
         *_policies(handlers),
         *_webhooks(handlers),
+        *_access(handlers),
         *_service(handlers),
     )
 
@@ -293,7 +295,7 @@ def _reads(handlers: Handlers) -> tuple[Route, ...]:
             " `synced` once every known SKU was sent, `status` and `error`",
             answers={200: documents.ChannelUpdate},
             answer_type=SSE,
-            query=("last_event_id", "sku", "prefix"),
+            query=("last_event_id", "sku", "prefix", "ticket"),
         ),
         Route(
             "GET",
@@ -301,7 +303,7 @@ def _reads(handlers: Handlers) -> tuple[Route, ...]:
             handlers.sockets.socket,
             "The same over a WebSocket, with subscriptions by SKU and prefix",
             answers={101: None},
-            query=("last_event_id", "sku", "prefix"),
+            query=("last_event_id", "sku", "prefix", "ticket"),
         ),
         Route(
             "GET",
@@ -311,7 +313,7 @@ def _reads(handlers: Handlers) -> tuple[Route, ...]:
             " everything missed was sent, `status` and `error`",
             answers={200: documents.OrderUpdate},
             answer_type=SSE,
-            query=("last_event_id",),
+            query=("last_event_id", "ticket"),
         ),
     )
 
@@ -373,6 +375,18 @@ def _webhooks(handlers: Handlers) -> tuple[Route, ...]:
             "POST", f"{one}/replay", webhooks.replay, "Send every SKU's state once more", answers={202: WebhookAnswer}
         ),
         Route("POST", f"{one}/rotate", webhooks.rotate, "Make a new secret; both sign for a day", answers=shown),
+    )
+
+
+def _access(handlers: Handlers) -> tuple[Route, ...]:
+    return (
+        Route(
+            "POST",
+            "/v1/feeds/tickets",
+            handlers.post_ticket,
+            "A one-use ticket with which a browser opens a feed, as `?ticket=`",
+            answers={201: documents.Ticket},
+        ),
     )
 
 

@@ -140,7 +140,7 @@ class BenchedProcess(ModuleProcess):
         self.port = pick_free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         port = {"worker": "worker_port", "api": "port"}[kind]
-        settings = servers.settings(app_id, worker_name=worker_name, **{port: self.port})
+        settings = servers.settings(app_id, worker_name=worker_name, open=1, **{port: self.port})
         log = servers.folder / f"{app_id}.{kind}.{self.port}.log"
         super().__init__("stocktide", kind, log=log, environ=settings.as_environment())
 

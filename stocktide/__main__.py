@@ -21,12 +21,14 @@ from stocktide.cli_options import ServerOption, SpeedParam, TimeParam
 from stocktide.discovery import LocateSystem, for_system
 from stocktide.errors import CommandError, StocktideError
 from stocktide.ops.dead_letters.group import dead_letter_group
+from stocktide.ops.keys import keys_group
 from stocktide.ops.loadtest import loadtest_group, tester_command
 from stocktide.ops.mapping import mapping_group
 from stocktide.settings import ALL, DECIDE, PUBLISH, Settings, unread_variables
 
 _FILE = click.Path(path_type=Path)
 _PORT = click.IntRange(0, 65_535)
+_OPEN = click.option("--open", "is_open", is_flag=True, help="Without keys, on loopback only. [STOCKTIDE_OPEN]")
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -52,13 +54,15 @@ def _with_settings(command: Callable[..., int]) -> Callable[..., None]:
 @click.option("--port", type=_PORT, help="Port of the API; 0 picks a free one. [STOCKTIDE_PORT, else 8080]")
 @click.option("--kafka", cls=ServerOption, metavar="HOST:PORT", help="A Kafka of yours, not the embedded one.")
 @click.option("--redis", cls=ServerOption, metavar="URL", help="A Redis or Valkey of yours, not the embedded one.")
-@click.option("--ready-file", type=_FILE, help="Written when it serves: addresses and process ids, as JSON.")
+@click.option("--ready-file", type=_FILE, help="Written when it serves: addresses, process ids and keys, as JSON.")
+@_OPEN
 def up(
     data: Path | None,
     port: int | None,
     kafka: str | None,
     redis: str | None,
     ready_file: Path | None,
+    is_open: bool,
 ) -> None:
     """Run everything on this machine: Kafka, Valkey, worker, API, board."""
     from stocktide.up.command import run
@@ -69,7 +73,8 @@ def up(
         embed_redis=redis is None and "STOCKTIDE_REDIS" not in os.environ,
         ready_file=ready_file,
     )
-    sys.exit(run(Settings.from_environment(data=data, port=port, kafka=kafka, redis=redis), options))
+    settings = Settings.from_environment(data=data, port=port, kafka=kafka, redis=redis, open=1 if is_open else None)
+    sys.exit(run(settings, options))
 
 
 @cli.command(short_help="Run one worker; any number may run.")
@@ -91,9 +96,11 @@ def worker(settings: Settings, role: str | None) -> int:
 
 
 @cli.command(short_help="Run one API process; any number may run.")
+@_OPEN
 @_with_settings
-def api(settings: Settings) -> int:
+def api(settings: Settings, is_open: bool) -> int:
     """Run one API process. Any number may run."""
+    settings = Settings.from_environment(open=1 if is_open else None)
     from stocktide.up.preflight import check_servers
 
     asyncio.run(check_servers(settings, _echo_error))
@@ -274,6 +281,7 @@ def _actor(name: str | None) -> str:
 
 cli.add_command(dead_letter_group())
 cli.add_command(mapping_group())
+cli.add_command(keys_group())
 cli.add_command(loadtest_group())
 cli.add_command(tester_command(_with_settings))
 

@@ -14,7 +14,6 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
 from functools import partial
 from importlib.metadata import version
-from ipaddress import ip_address
 
 from aiohttp import web
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
@@ -51,13 +50,14 @@ from stocktide.api.routes import Handlers, make_routes
 from stocktide.api.settled_reads import SettledReads
 from stocktide.api.stale.reads import PublishedTables, StaleReads
 from stocktide.api.stale.topic_copy import TopicCopy
+from stocktide.api_access import Access, make_access
 from stocktide.api_feeds import Feeds, make_consumer, make_feeds
 from stocktide.api_webhooks import prepare_webhooks
 from stocktide.errors import CommandError, StartError
 from stocktide.intake_settings import read_enabled_mappings
 from stocktide.main_loop import configure_logging, run_main, run_unless_stopped, stop_on_signals
 from stocktide.progress import report_while_waiting
-from stocktide.settings import Settings
+from stocktide.settings import Settings, is_loopback
 from stocktide.streams.journal.log import KafkaLog
 from stocktide.streams.kafka.publish import OutputRow
 from stocktide.streams.kafka.raw_records import deliver_raw_records
@@ -117,12 +117,13 @@ async def _start(settings: Settings, stack: AsyncExitStack, listening: socket.so
             raise StartError(f"Kafka at {settings.kafka} refuses a client: {error}") from error
     feeds = await make_feeds(settings, stack, producer, consumer)
     make_webhooks = await prepare_webhooks(settings, stack, producer)
-    handlers = _make_handlers(settings, stack, redis, producer, feeds, make_webhooks)
+    access = make_access(settings, redis)
+    handlers = _make_handlers(settings, stack, redis, producer, feeds, make_webhooks, access)
     await handlers.readiness.check()
     reporting = report_while_waiting(logger.warning, "the API", handlers.readiness.trouble)
-    for work in (feeds.source.run(), handlers.readiness.watch(), reporting):
+    for work in (feeds.source.run(), handlers.readiness.watch(), reporting, *access.watches()):
         stack.push_async_callback(_cancel, asyncio.create_task(work))
-    await _listen(handlers, feeds, stack, listening)
+    await _listen(handlers, feeds, stack, listening, access)
     _log_address(settings, listening)
 
 
@@ -133,6 +134,7 @@ def _make_handlers(
     producer: AIOKafkaProducer,
     feeds: Feeds,
     make_webhooks: Callable[[KnownChannels], WebhookHandlers],
+    access: Access,
 ) -> Handlers:
     settlements = SettlementListener(redis, settings.app_id)
     settlements.start()
@@ -159,6 +161,7 @@ def _make_handlers(
         "feeds": partial(health.check_feeds, feeds.source),
         "stalls": partial(health.check_stalls, stalls),
     }
+    access.owners.read = partial(_read_channel, ledger, reads)
     hub = feeds.hub
     snapshots = SnapshotMonitor(hub, lambda cursor, limit: reads.settled(lambda: ledger.read_known_skus(cursor, limit)))
     readiness = health.Readiness(checks, feeds.notify)
@@ -191,12 +194,18 @@ def _make_handlers(
         metrics=_make_metrics(batcher, submitter, feeds, snapshots, readiness, stalls),
         pages=BoardHandlers(),
         webhooks=make_webhooks(known),
+        post_ticket=access.tickets.post,
     )
 
 
 def _opener(settings: Settings, topic: Topic) -> Callable[[], Awaitable[AIOKafkaConsumer]]:
     """What opens a reader of a topic at its beginning."""
     return partial(open_consumer, settings.kafka, topic.full_name(settings.app_id), **settings.kafka_access())
+
+
+async def _read_channel(ledger: Ledger, reads: SettledReads, order_id: str) -> str | None:
+    order = await reads.settled(lambda: ledger.read_order(order_id))
+    return None if order is None else order.channel
 
 
 async def _alert(event_producer: InputEventProducer, settings: Settings, rows: Sequence[OutputRow]) -> None:
@@ -233,16 +242,26 @@ def _make_metrics(
     return metrics
 
 
-async def _listen(handlers: Handlers, feeds: Feeds, stack: AsyncExitStack, listening: socket.socket) -> None:
+async def _listen(
+    handlers: Handlers, feeds: Feeds, stack: AsyncExitStack, listening: socket.socket, access: Access
+) -> None:
     routes = make_routes(handlers)
-    app = make_app(routes, handlers.metrics, make_openapi_document(routes, version("stocktide")))
+    app = make_app(routes, handlers.metrics, make_openapi_document(routes, version("stocktide")), access.guard)
+    handlers.metrics.watch(
+        {
+            "connections": ("Open connections", lambda: len(access.connections)),
+            "connections_refused": ("Connections that were refused", lambda: access.connections.refused),
+            "keys": ("Keys that the API knows", lambda: len(access.ring)),
+        }
+    )
 
     async def end_feeds(_: web.Application) -> None:
         feeds.close()
 
     app.on_shutdown.append(end_feeds)
     try:
-        await listen(app, listening, stack, STOP_SECONDS_MAX)
+        tls = None if access.certificate is None else access.certificate.context
+        await listen(app, listening, stack, STOP_SECONDS_MAX, access.connections, tls)
     except OSError as error:  # another process took the bound port
         raise StartError(f"{listening.getsockname()} cannot be listened on: {error.strerror}") from error
 
@@ -250,17 +269,13 @@ async def _listen(handlers: Handlers, feeds: Feeds, stack: AsyncExitStack, liste
 def _log_address(settings: Settings, listening: socket.socket) -> None:
     port = listening.getsockname()[1]
     host = f"[{settings.host}]" if ":" in settings.host else settings.host
-    if _is_loopback(settings.host):
-        logger.info("serving on http://%s:%d, for this machine only: there are no keys yet", host, port)
-    else:
-        logger.warning("serving on http://%s:%d WITHOUT KEYS: whoever reaches it may change stock", host, port)
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
+    scheme = "https" if settings.tls_cert else "http"
+    if settings.open:
+        logger.warning("serving on %s://%s:%d WITHOUT KEYS (--open), for this machine only", scheme, host, port)
+        return
+    logger.info("serving on %s://%s:%d with the keys in %s", scheme, host, port, settings.keys_path)
+    if not settings.tls_cert and not is_loopback(settings.host):
+        logger.warning("keys are sent without TLS: set STOCKTIDE_TLS_CERT, or put a proxy with TLS before it")
 
 
 def _bind(host: str, port: int) -> socket.socket:

@@ -24,6 +24,7 @@ import click
 
 from stocktide.cli_options import ServerOption, SystemOption
 from stocktide.errors import CommandError
+from stocktide.loadtest.client.key import KEY_VARIABLE
 from stocktide.settings import Settings
 from stocktide.up.run_file import LOOPBACK, SystemDescription, find_running_system, find_running_systems
 from stocktide.wait_for_servers import redact_url
@@ -116,6 +117,7 @@ def _options(redis: bool) -> list[Callable[[Any], Any]]:
 def _locate(settings: Settings, selector: SystemSelector, changes: str = "", redis: str | None = None) -> TargetSystem:
     target = locate(settings, selector)
     target.settings.check()
+    _use_key_of(target)
     if changes:
         click.echo("\n".join([f"{changes} changes this system:", *target.described(redis)]), err=True)
     return target
@@ -222,6 +224,13 @@ class _Given:
             if name in self.options and not _is_same(name, self.options[name], getattr(system.ready, name)):
                 return f"--{name} {redact_url(self.options[name])}"
         return None
+
+
+def _use_key_of(target: TargetSystem) -> None:
+    """Let this command and the processes that it starts use the operator's key, unless the environment names one."""
+    key = target.running.ready.keys.get("operator") if target.running is not None else None
+    if key is not None:
+        os.environ.setdefault(KEY_VARIABLE, key)
 
 
 def _named_system(selector: SystemSelector, systems: Sequence[SystemDescription]) -> SystemDescription | None:

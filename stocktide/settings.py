@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from difflib import SequenceMatcher
 from fnmatch import fnmatchcase
+from ipaddress import ip_address
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -45,9 +46,13 @@ _BOUNDS: dict[str, tuple[int, int]] = {
     "restate_seconds": (1, 86_400),
     "audit_interval": (0, 604_800),
     "webhook_failing_seconds": (1, 2_592_000),
+    "open": (0, 1),
+    "requests_per_second": (0, 1_000_000),
+    "connections_max": (10, 1_000_000),
+    "connections_per_address_max": (1, 1_000_000),
 }
 # Variables that other modules, the tests and the deployment read. A `*` stands for any text.
-_KNOWN_ELSEWHERE = ("FAILPOINTS", "INTAKE_*_SECRET", "INTAKE_*_TOKEN", "MAPPINGS", "SOAK_*", "TEST_*")
+_KNOWN_ELSEWHERE = ("FAILPOINTS", "KEY", "INTAKE_*_SECRET", "INTAKE_*_TOKEN", "MAPPINGS", "SOAK_*", "TEST_*")
 # The likeness of `PRT` and `PORT` is 0.86, that of `REDIS_PORT` and `REDIS_PASSWORD` 0.75.
 _MISSPELT = 0.8
 _SUGGESTED = 0.6
@@ -60,7 +65,7 @@ class Settings(ServerAccess):
     app_id: str = field(default="stocktide", metadata={"help": "prefix of topics, keys and consumer groups"})
     shards: int = field(default=1, metadata={"help": "this version runs one"})
     data: Path = field(default=Path("data"), metadata={"help": "folder of tables and embedded servers"})
-    host: str = field(default="127.0.0.1", metadata={"help": "address the API binds to; without keys, loopback"})
+    host: str = field(default="127.0.0.1", metadata={"help": "address the API binds to"})
     port: int = field(default=8080, metadata={"help": "port of the API; 0 picks a free one"})
     worker_port: int = field(default=0, metadata={"help": "port of the worker's /metrics and /readyz; 0 picks"})
     worker_name: str = field(default="worker", metadata={"help": "names the worker's folder below data"})
@@ -89,6 +94,14 @@ class Settings(ServerAccess):
     webhook_failing_seconds: int = field(
         default=432_000, metadata={"help": "how long every call of a webhook fails before it is disabled"}
     )
+    open: int = field(default=1, metadata={"help": "1: the API needs no keys, and serves loopback only; 0: keys"})
+    keys_file: str = field(default="", metadata={"help": "the API's keys; empty: access/keys.json below data"})
+    origins: str = field(default="", metadata={"help": "origins whose pages may call the API, by comma; *: all"})
+    tls_cert: str = field(default="", metadata={"help": "certificate of the API (PEM with its chain); empty: no TLS"})
+    tls_key: str = field(default="", metadata={"help": "the key of that certificate (PEM)"})
+    requests_per_second: int = field(default=5_000, metadata={"help": "of a key at one API process; 0: no limit"})
+    connections_max: int = field(default=12_000, metadata={"help": "to one API process; then idle ones are closed"})
+    connections_per_address_max: int = field(default=8_000, metadata={"help": "of one address to one API process"})
     log_level: str = field(default="INFO", metadata={"help": "DEBUG, INFO, WARNING or ERROR"})
 
     @staticmethod
@@ -126,7 +139,18 @@ class Settings(ServerAccess):
             value = getattr(self, name)
             if not least <= value <= most:
                 raise SettingsError(f"STOCKTIDE_{name.upper()} is {value}: {_bounds(name)}")
+        if bool(self.tls_cert) != bool(self.tls_key):
+            raise SettingsError("STOCKTIDE_TLS_CERT and STOCKTIDE_TLS_KEY go together")
+        if self.open and not is_loopback(self.host):
+            raise SettingsError(
+                f"STOCKTIDE_HOST is {self.host!r}: without keys (--open, STOCKTIDE_OPEN) the API serves loopback only"
+            )
         self.check_access()
+
+    @property
+    def keys_path(self) -> Path:
+        """The file of the API's keys."""
+        return Path(self.keys_file) if self.keys_file else self.data / "access" / "keys.json"
 
     def ledger_limits(self) -> LedgerLimits:
         """The limits that a client of the ledger passes to its scripts."""
@@ -142,6 +166,14 @@ class Settings(ServerAccess):
     def as_environment(self) -> dict[str, str]:
         """The variables that give a child process the same settings."""
         return {f"{_PREFIX}{spec.name.upper()}": str(getattr(self, spec.name)) for spec in fields(self)}
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host is reached from this machine only."""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def unread_variables(environ: Mapping[str, str] | None = None) -> list[str]:

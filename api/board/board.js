@@ -1,5 +1,6 @@
 // The live board: the choice of channels, the table of SKUs by channel, and the state of the connection.
 
+import { call } from "./access.js";
 import { Detail } from "./detail.js";
 import { Feeds, FEEDS_MAX } from "./feeds.js";
 import { cell, element, nameOf, number } from "./marks.js";
@@ -53,7 +54,7 @@ function onState(channel, state) {
 async function findChannels() {
   let reached = false;
   try {
-    const answer = await fetch("/v1/channels");
+    const answer = await call("/v1/channels");
     reached = answer.ok;
     if (reached) known = (await answer.json()).items;
   } catch {

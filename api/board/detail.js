@@ -1,6 +1,7 @@
 // One SKU in full, from GET /v1/stock/{sku}: the parts of its available units, the orders that wait for it and what is to come, by
 // warehouse and by channel.
 
+import { call } from "./access.js";
 import { cell, element, nameOf, number } from "./marks.js";
 import { sections } from "./waiting.js";
 
@@ -48,7 +49,7 @@ export class Detail {
     this.stale = false;
     const sku = this.sku;
     try {
-      const answer = await fetch(`/v1/stock/${encodeURIComponent(sku)}`);
+      const answer = await call(`/v1/stock/${encodeURIComponent(sku)}`);
       const body = await answer.json();
       const waiting = answer.ok ? await this.waiting(sku) : [];
       if (sku === this.sku) answer.ok ? this.show(body, waiting) : this.fail(body.detail ?? body.title);

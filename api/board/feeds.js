@@ -1,6 +1,8 @@
 // Subscribes to channels: one stream (Server-Sent Events) each.
 // In: names of channels. Out: `onUpdate(update, live)` for each channel update, `onState(channel, state)`.
 
+import { feedAddress } from "./access.js";
+
 // A browser opens six connections to a host; one remains for other requests.
 export const FEEDS_MAX = 5;
 // The pause before a refused stream is opened again.
@@ -36,15 +38,26 @@ export class Feeds {
   drop(channel) {
     const stream = this.streams.get(channel);
     clearTimeout(stream.retry);
-    stream.source.close();
+    stream.source?.close();
     this.streams.delete(channel);
   }
 
-  open(channel) {
-    const source = new EventSource(`/v1/channels/${encodeURIComponent(channel)}/feed`);
-    const stream = { source, synced: false, retry: 0 };
+  async open(channel) {
+    const stream = { source: null, synced: false, retry: 0 };
     this.streams.set(channel, stream);
     this.onState(channel, "waiting");
+    const again = () => {
+      this.onState(channel, "down");
+      stream.retry = setTimeout(() => { this.drop(channel); this.open(channel); }, RETRY_MS);
+    };
+    const address = await feedAddress(`/v1/channels/${encodeURIComponent(channel)}/feed`).catch(() => null);
+    if (this.streams.get(channel) !== stream) return;
+    if (address === null) {
+      again();
+      return;
+    }
+    const source = new EventSource(address);
+    stream.source = source;
     source.addEventListener("stock", (event) => this.onUpdate(JSON.parse(event.data), stream.synced));
     source.addEventListener("synced", () => {
       stream.synced = true;
@@ -61,10 +74,9 @@ export class Feeds {
     });
     source.addEventListener("error", () => {
       if (this.streams.get(channel) !== stream) return;
-      this.onState(channel, "down");
-      if (source.readyState === EventSource.CLOSED) {
-        stream.retry = setTimeout(() => { this.drop(channel); this.open(channel); }, RETRY_MS);
-      }
+      // Its ticket was used: the browser's own attempt to reconnect would be refused.
+      source.close();
+      again();
     });
   }
 }

@@ -1,5 +1,6 @@
 // The requests that wait for a second person, read again at an interval.
 
+import { call } from "./access.js";
 import { element, nameOf, number } from "./marks.js";
 
 // A request waits for minutes.
@@ -18,7 +19,7 @@ export class Requests {
 
   async read() {
     try {
-      const answer = document.hidden ? null : await fetch(`/v1/approvals?limit=${ROWS_MAX}`);
+      const answer = document.hidden ? null : await call(`/v1/approvals?limit=${ROWS_MAX}`);
       if (answer?.ok) this.draw(await answer.json());
     } catch {
       // The state of the connection is shown elsewhere; the next read follows.

@@ -1,5 +1,6 @@
 // Of one SKU: the orders that wait for it, the announced receipts, and the pools.
 
+import { call } from "./access.js";
 import { element, nameOf, number } from "./marks.js";
 
 // Orders of the queue that are shown.
@@ -19,7 +20,7 @@ export async function sections(sku) {
 }
 
 async function page(path) {
-  const answer = await fetch(path);
+  const answer = await call(path);
   const body = await answer.json();
   if (!answer.ok) throw new Error(body.detail ?? body.title);
   return body;

@@ -42,6 +42,10 @@ class FeedConnection:
             raise self._ended
 
 
+# Where an open feed is stored in its request.
+CONNECTION = web.RequestKey("feed", FeedConnection)
+
+
 class OpenFeeds:
     """The open feeds."""
 
@@ -55,6 +59,7 @@ class OpenFeeds:
     def opened(self, request: web.Request) -> Iterator[FeedConnection]:
         """A feed, while it is open."""
         connection = FeedConnection(request)
+        request[CONNECTION] = connection
         self._connections.add(connection)
         try:
             yield connection

@@ -78,8 +78,8 @@ class SocketHandler:
         selection = await self._feeds.check(request)
         if not isinstance(selection, Selection):
             return selection
-        await socket.prepare(request)
         with self._feeds.open_feeds.opened(request) as connection:
+            await socket.prepare(request)
             session = SocketSession(
                 self._feeds, connection, socket, selection, self._heartbeat_seconds, self._pong_seconds_max
             )

@@ -14,6 +14,7 @@ from collections.abc import Awaitable, Callable
 
 from aiohttp import web
 
+from stocktide.api.access.streams import open_stream
 from stocktide.api.feeds.catch_up import CatchUp
 from stocktide.api.feeds.close_codes import FeedEnded
 from stocktide.api.feeds.connections import FeedConnection, OpenFeeds
@@ -90,10 +91,10 @@ class FeedStream:
         self, request: web.Request, name: str, subscribe: Subscribe, id_tail: str = ""
     ) -> web.StreamResponse:
         """Stream until the client disconnects, is too slow, the server ends the feed, or the process stops."""
-        response = web.StreamResponse(headers=_HEADERS)
-        await response.prepare(request)
+        response = open_stream(request, _HEADERS)
         try:
             with self._open_feeds.opened(request) as connection:
+                await response.prepare(request)
                 await self._serve(request, name, subscribe, id_tail, connection, response.write)
         except ConnectionError:
             pass  # the client has disconnected

@@ -7,12 +7,15 @@ code and the field's path of each other line. The outcomes are read through othe
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
+from functools import partial
 from urllib.parse import quote
 
 from aiohttp import web
 from msgspec import Struct
 
 from stocktide.api import problems
+from stocktide.api.access.scopes import check_event, check_movement
 from stocktide.api.event_producer import InputEventProducer, KeyValue
 from stocktide.api.requests import read_body
 from stocktide.streams.contract.documents import EventsTaken, MovementTaken, RejectedLine
@@ -55,7 +58,7 @@ class EventHandlers:
         if (lines := body.count(b"\n")) > CALL_LINES_MAX:
             detail = f"{lines} lines; at most {CALL_LINES_MAX} a call"
             return problems.from_malformed(Malformed("too_many_lines", detail))
-        parsed = await _parse_lines(body, self._future_ms)
+        parsed = await _parse_lines(body, self._future_ms, partial(check_event, request))
         deadline = asyncio.get_running_loop().time() + self._request_seconds
         if parsed.orders:
             await self._event_producer.write(self._orders, parsed.orders, deadline)
@@ -74,6 +77,8 @@ class EventHandlers:
             return problems.from_malformed(movement)
         if (error := _future_error(movement, self._future_ms)) is not None:
             return problems.from_malformed(error)
+        if (refused := await check_movement(request, movement)) is not None:
+            return refused
         deadline = asyncio.get_running_loop().time() + self._request_seconds
         await self._event_producer.write(self._movements, [(movement.warehouse.encode(), body)], deadline)
         location = f"/v1/warehouses/{quote(movement.warehouse, safe='')}/movements/{quote(movement.id, safe='')}"
@@ -81,7 +86,9 @@ class EventHandlers:
         return problems.json_response(taken, 202, {"Location": location})
 
 
-async def _parse_lines(body: bytes, future_ms: int) -> _ParsedLines:
+async def _parse_lines(
+    body: bytes, future_ms: int, check: Callable[[Event], Awaitable[Malformed | None]]
+) -> _ParsedLines:
     parsed = _ParsedLines([], [], [])
     for number, line in enumerate(body.split(b"\n"), start=1):
         if number % LINES_PER_TURN_MAX == 0:
@@ -91,7 +98,7 @@ async def _parse_lines(body: bytes, future_ms: int) -> _ParsedLines:
             continue
         event = decode_event(line)
         if not isinstance(event, Malformed):
-            event = _future_error(event, future_ms) or event
+            event = _future_error(event, future_ms) or await check(event) or event
         if isinstance(event, Malformed):
             parsed.rejected.append(RejectedLine(number, event.code, event.detail, event.path))
         elif isinstance(event, Movement):

@@ -11,11 +11,13 @@ from __future__ import annotations
 from functools import partial
 from typing import Annotated
 
+import msgspec
 from aiohttp import web
 from msgspec import UNSET, Meta, Struct
 from multidict import MultiDict
 
 from stocktide.api import problems
+from stocktide.api.access.scopes import check_channel_filter
 from stocktide.api.cursors import decode_cursor, encode_cursor
 from stocktide.api.requests import check_channel, check_name, parse_limit, parse_query
 from stocktide.api.settled_reads import SettledReads
@@ -124,6 +126,10 @@ class OrderListHandler:
         wanted = _parse_filter(query)
         if isinstance(wanted, web.Response):
             return wanted
+        channel = check_channel_filter(request, wanted.channel)
+        if isinstance(channel, web.Response):
+            return channel
+        wanted = msgspec.structs.replace(wanted, channel=channel)
         limit = parse_limit(query.get("limit"), PAGE_ORDERS_DEFAULT, PAGE_ORDERS_MAX)
         if isinstance(limit, web.Response):
             return limit

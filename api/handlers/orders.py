@@ -15,6 +15,7 @@ from aiohttp import web
 from msgspec import Struct, structs
 
 from stocktide.api import problems
+from stocktide.api.access.scopes import check_order
 from stocktide.api.batching import CommandBatcher, SettledResult
 from stocktide.api.requests import check_name, read_actor, read_message
 from stocktide.api.settled_reads import SettledReads
@@ -83,6 +84,8 @@ class OrderHandlers:
         body = await read_message(request, _ORDER_BODY)
         if isinstance(body, web.Response):
             return body
+        if (refused := await check_order(request, body)) is not None:
+            return refused
         actor = read_actor(request) if body.force else None
         if isinstance(actor, web.Response):
             return actor

@@ -32,13 +32,14 @@ class Example:
 
     async def when_ready(self, ready: ReadyFile) -> None:
         """Play it on the system that has just started."""
-        await self.play(ready.api, replace(self._settings, kafka=ready.kafka, app_id=ready.app_id))
+        settings = replace(self._settings, kafka=ready.kafka, app_id=ready.app_id)
+        await self.play(ready.api, settings, ready.keys.get("operator"))
         if self._keep:
             click.echo(f"\nThe board is at {ready.api}/ until you press Ctrl-C.")
 
-    async def play(self, api: str, settings: Settings) -> None:
+    async def play(self, api: str, settings: Settings, key: str | None = None) -> None:
         """Play it on a running system."""
-        async with StocktideClient(api) as client:
+        async with StocktideClient(api, key=key) as client:
             day = Day(client, settings.kafka, settings.app_id, click.echo)
             await day.play()
         click.echo(f"\nThe account of {HOT_SKU}, as `stocktide explain {HOT_SKU}` prints it:\n")
@@ -57,7 +58,8 @@ def main(keep: bool, port: int | None, api: str | None) -> None:
     try:
         if api is not None:
             target = locate(settings, SystemSelector(api=api))
-            asyncio.run(example.play(target.api, target.settings))
+            key = target.running.ready.keys.get("operator") if target.running is not None else None
+            asyncio.run(example.play(target.api, target.settings, key))
         else:
             run_anew(settings, "double-eleven", example.when_ready, until_done=not keep)
     except CommandError as error:

@@ -13,6 +13,8 @@ from urllib.parse import quote
 
 import aiohttp
 
+from stocktide.loadtest.client.key import key_headers
+
 # The feed sends a heartbeat every 15 s: after a longer silence the connection is dead.
 SILENCE_SECONDS_MAX = 20.0
 RECONNECT_SECONDS = 0.3
@@ -46,7 +48,7 @@ class FeedSubscriber:
 
     async def run(self) -> None:
         """Subscribe, again and again."""
-        async with aiohttp.ClientSession(timeout=self._timeout) as session:
+        async with aiohttp.ClientSession(timeout=self._timeout, headers=key_headers()) as session:
             while True:
                 with contextlib.suppress(*CONNECTION_ERRORS):
                     await self._connect(session)

@@ -23,6 +23,7 @@ import orjson
 from stocktide.errors import StocktideError
 from stocktide.loadtest.client.contract import ChannelUpdateView, MovementView, OrderView, StockView
 from stocktide.loadtest.client.events import Event
+from stocktide.loadtest.client.key import key_headers
 
 JSON = "application/json"
 NDJSON = "application/x-ndjson"
@@ -111,7 +112,8 @@ class _PolicyLevels(msgspec.Struct, frozen=True):
 class StocktideClient:
     """A pool of at most `requests_max` connections; further calls wait for a free one.
 
-    With several addresses in `api`, each attempt uses the next of them, so a retry reaches another API.
+    `key` is sent with each call, by default that of `STOCKTIDE_KEY`. With several addresses in `api`, each attempt uses
+    the next of them, so a retry reaches another API.
     """
 
     def __init__(
@@ -119,16 +121,18 @@ class StocktideClient:
         api: str | Sequence[str],
         requests_max: int = REQUESTS_MAX,
         timeout: aiohttp.ClientTimeout = DEFAULT_TIMEOUT,
+        key: str | None = None,
     ) -> None:
         apis = [api] if isinstance(api, str) else api
         self._apis = cycle([address.rstrip("/") for address in apis])
         self._requests_max = requests_max
+        self._headers = key_headers(key)
         self._timeout = timeout
         self._session: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> Self:
         connector = aiohttp.TCPConnector(limit=self._requests_max)
-        self._session = aiohttp.ClientSession(connector=connector, timeout=self._timeout)
+        self._session = aiohttp.ClientSession(connector=connector, timeout=self._timeout, headers=self._headers)
         return self
 
     async def __aexit__(self, *error: Any) -> None:

@@ -51,9 +51,9 @@ RESTOCK_UNITS = 40
 SEED = 20261111
 
 
-async def run(api: str, echo: Echo) -> None:
+async def run(api: str, echo: Echo, key: str | None = None) -> None:
     """Open the shop and run it until cancelled. Raises ApiError after minutes without the API."""
-    async with StocktideClient(api, REQUESTS_MAX) as client:
+    async with StocktideClient(api, REQUESTS_MAX, key=key) as client:
         demo = DemoShop(client, random.Random(SEED), echo, f"demo-{datetime.now(UTC):%H%M%S}")
         async with asyncio.TaskGroup() as group:
             group.create_task(demo.course(api, group))

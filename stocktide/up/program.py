@@ -78,7 +78,7 @@ class Program(ChildProcess):
 
     async def _is_ready(self, session: aiohttp.ClientSession) -> bool:
         try:
-            async with session.get(f"{self.address}/readyz") as answer:
+            async with session.get(f"{self.address}/readyz", ssl=False) as answer:
                 self._last_answer = parse_reasons(await answer.text())
                 return answer.status == 200 and self.running
         except (aiohttp.ClientError, TimeoutError, OSError):

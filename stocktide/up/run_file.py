@@ -13,7 +13,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -41,6 +41,8 @@ class ReadyFile:
     topics: dict[str, str]
     pids: dict[str, int]
     publisher: str = ""
+    # The first set by role; empty without keys. The files are for their owner only.
+    keys: dict[str, str] = field(default_factory=dict, repr=False)
 
     @property
     def port(self) -> int:
@@ -48,10 +50,11 @@ class ReadyFile:
         return urlsplit(self.api).port or 0
 
     def as_json(self) -> dict[str, Any]:
-        """The fields; without `publisher` where there is none."""
+        """The fields; without `publisher` and `keys` where there are none."""
         content = asdict(self)
-        if not self.publisher:
-            del content["publisher"]
+        for name in ("publisher", "keys"):
+            if not content[name]:
+                del content[name]
         return content
 
 

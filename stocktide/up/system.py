@@ -25,6 +25,7 @@ from stocktide.progress import Echo, announce_if_slow
 from stocktide.settings import ALL, AUTO, DECIDE, PUBLISH, Settings
 from stocktide.streams.kafka.admin import TopicsError
 from stocktide.streams.topics import TOPICS
+from stocktide.up.first_keys import FIRST_KEYS_FILE, make_first_keys
 from stocktide.up.preflight import check_servers
 from stocktide.up.program import Program, stocktide_program
 from stocktide.up.run_file import ReadyFile, RunFile, prepare_ready_file, write_ready_file
@@ -84,6 +85,7 @@ class System:
         self._run_file: RunFile | None = None
         self._ready_file_written = False
         self._publisher_port = 0
+        self._keys: dict[str, str] = {}
         # In the order in which they are stopped.
         self._programs: list[SupervisedProcess] = []
         self._servers: list[SupervisedProcess] = []
@@ -92,6 +94,8 @@ class System:
         """Start everything and wait until it is ready. Raises CommandError."""
         self._options.check(self._settings)
         self._choose_ports()
+        if not self._settings.open:
+            self._keys = make_first_keys(self._settings.data, self._settings.keys_path)
         if self._options.ready_file is not None:
             prepare_ready_file(self._options.ready_file)
         try:
@@ -140,7 +144,8 @@ class System:
     def api(self) -> str:
         """The API's address for local clients."""
         host = self._settings.host
-        return f"http://{'127.0.0.1' if host in ('0.0.0.0', '::', '') else host}:{self._settings.port}"
+        scheme = "https" if self._settings.tls_cert else "http"
+        return f"{scheme}://{'127.0.0.1' if host in ('0.0.0.0', '::', '') else host}:{self._settings.port}"
 
     @property
     def worker(self) -> str:
@@ -165,19 +170,26 @@ class System:
             topics={topic.name: topic.full_name(settings.app_id) for topic in TOPICS},
             pids={service.name: service.pid or 0 for service in (*self._programs, *self._servers)},
             publisher=self.publisher,
+            keys=self._keys,
         )
 
     def greeting(self) -> str:
         """The addresses, for the console."""
-        ready = self.ready
-        open_to = "this machine" if self._settings.host == "127.0.0.1" else "whoever reaches that address"
+        ready, settings = self.ready, self._settings
+        if settings.open:
+            access = "It runs WITHOUT KEYS (--open): everything on this machine may change stock."
+        elif self._keys:
+            access = f"  keys           {settings.data / FIRST_KEYS_FILE}  (for its owner only)"
+        else:
+            access = f"  keys           as `stocktide keys list` shows, in {settings.keys_path}"
         return (
             f"Stocktide serves:\n"
             f"  API and board  {ready.api}/\n"
             f"  Kafka          {ready.kafka}  (topics {ready.topics['orders']}, {ready.topics['movements']})\n"
             f"  worker         {ready.worker}/metrics\n"
             f"  logs           {self._logs}\n"
-            f"There are no keys yet: it is open to {open_to}. Ctrl-C stops everything, the data stay."
+            f"{access}\n"
+            f"Ctrl-C stops everything, the data stay."
         )
 
     def _choose_ports(self) -> None:

@@ -82,6 +82,13 @@ class Order(OrderFields, frozen=True):
     stale: bool | UnsetType = UNSET
 
 
+class Ticket(_Document, frozen=True):
+    """A one-use ticket for a feed (`?ticket=`), valid for `expires_in` seconds."""
+
+    ticket: str
+    expires_in: int
+
+
 class OrderPage(_Document, frozen=True):
     """A page of orders, which may be short or empty although `next`, the cursor of the page after it, is not null.
     `stale` as in `Order`."""

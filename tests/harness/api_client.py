@@ -151,9 +151,12 @@ class ApiTestClient:
 
 
 @asynccontextmanager
-async def open_client(api: str, seconds_max: float = WAIT_SECONDS_MAX) -> AsyncIterator[ApiTestClient]:
+async def open_client(
+    api: str, seconds_max: float = WAIT_SECONDS_MAX, key: str | None = None
+) -> AsyncIterator[ApiTestClient]:
     timeout = aiohttp.ClientTimeout(total=seconds_max)
-    async with aiohttp.ClientSession(timeout=timeout) as session:
+    headers = {} if key is None else {"Authorization": f"Bearer {key}"}
+    async with aiohttp.ClientSession(timeout=timeout, headers=headers) as session:
         yield ApiTestClient(session, api, seconds_max)
 
 

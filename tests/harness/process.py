@@ -113,8 +113,8 @@ async def run_stocktide(
 
 
 class StocktideProcess:
-    """A long-running `stocktide` whose output goes to a log. `url` is the address of its HTTP endpoint, if known;
-    `launcher` the command before the arguments."""
+    """A long-running `stocktide`, without keys unless its environment sets STOCKTIDE_OPEN to 0. Its output goes to a
+    log. `url` is the address of its HTTP endpoint, if known; `launcher` the command before the arguments."""
 
     def __init__(
         self,
@@ -153,7 +153,8 @@ class StocktideProcess:
 
     async def start(self) -> None:
         """Start the process. Does not wait until it is ready."""
-        await self._child.spawn([*self.launcher, *self._arguments], {**_clean_environ(), **self._environ})
+        environ = {**_clean_environ(), "STOCKTIDE_OPEN": "1", **self._environ}
+        await self._child.spawn([*self.launcher, *self._arguments], environ)
 
     def send_signal(self, number: signal.Signals) -> None:
         self._child.send(number)

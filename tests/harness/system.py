@@ -77,8 +77,9 @@ class RunningSystem(StocktideProcess):
         variables["STOCKTIDE_PORT"] = ready["api"].rpartition(":")[2]
         return await run_stocktide(*arguments, environ={**variables, **(environ or {})})
 
-    def client(self) -> AbstractAsyncContextManager[ApiTestClient]:
-        return open_client(self.api)
+    def client(self, role: str = "operator") -> AbstractAsyncContextManager[ApiTestClient]:
+        """A client with the first key of a role, where the system has keys."""
+        return open_client(self.api, key=self.ready.get("keys", {}).get(role))
 
     @property
     def logs(self) -> str:

@@ -29,6 +29,7 @@ from stocktide.streams.contract.documents import Status
 from stocktide.tables.ledger.client import KnownSkus, Unblessed
 from stocktide.tables.ledger.submission import Unsettled
 from tests.harness.eventually import eventually
+from tests.unit.access_parts import open_guard
 from tests.unit.fakes import FakeRecord, FakeSource
 
 NOBODY = "127.0.0.1:1"
@@ -50,7 +51,7 @@ async def knows_two(cursor: str, limit: int) -> KnownSkus:
 
 async def serve(path: str, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]) -> TestServer:
     route = Route(method="GET", path=path, handler=handler, summary="", answers={})
-    server = TestServer(make_app([route], ApiMetrics(), b"{}"))
+    server = TestServer(make_app([route], ApiMetrics(), b"{}", open_guard()))
     await server.start_server()
     return server
 

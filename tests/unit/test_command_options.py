@@ -32,6 +32,7 @@ ARGUMENTS: dict[str, tuple[str, ...]] = {
 WITHOUT_A_SYSTEM = (
     *("loadtest compare", "loadtest judge", "loadtest report"),
     *("loadtest-tester", "demo", "up", "worker", "api"),
+    *("keys first", "keys add", "keys list", "keys rotate", "keys revoke"),
 )
 # Usage errors, whatever runs.
 MISUSED: list[tuple[str, ...]] = [
