@@ -157,9 +157,9 @@ class Endpoint:
                 if not result.ok:
                     raise _CallFailed
         except OpenedState:
-            opened = breaker.context.opened_at or time.time()
+            opened = breaker.context.opened_at or now_ms() / 1000
             self._open = True
-            self._next_call = time.monotonic() + max(RETRY_SECONDS, opened + BREAKER_SECONDS - time.time())
+            self._next_call = time.monotonic() + max(RETRY_SECONDS, opened + BREAKER_SECONDS - now_ms() / 1000)
         except _CallFailed:
             pass
         return result

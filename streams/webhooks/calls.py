@@ -9,7 +9,6 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
-import time
 from collections.abc import Iterable
 from email.utils import parsedate_to_datetime
 
@@ -17,6 +16,7 @@ import aiohttp
 from msgspec import Struct
 from yarl import URL
 
+from stocktide.streams.contract.times import ms_of, now_ms
 from stocktide.streams.webhooks.addresses import AddressRefused, Network, make_socket_factory
 from stocktide.streams.webhooks.definition import Webhook
 
@@ -69,14 +69,14 @@ def make_session(allowed: Iterable[Network]) -> aiohttp.ClientSession:
 
 async def call(session: aiohttp.ClientSession, webhook: Webhook, message_id: str, body: bytes) -> CallResult:
     """One attempt. The error is a sentence of ours: it contains neither the URL nor what the receiver wrote."""
-    now = time.time()
-    timestamp = int(now)
+    now = now_ms()
+    timestamp = now // 1000
     headers = {
         "content-type": "application/json",
         "user-agent": "Stocktide",
         "webhook-id": message_id,
         "webhook-timestamp": str(timestamp),
-        "webhook-signature": sign(webhook.signing_secrets(int(now * 1000)), message_id, timestamp, body),
+        "webhook-signature": sign(webhook.signing_secrets(now), message_id, timestamp, body),
     }
     try:
         async with session.post(URL(webhook.url), data=body, headers=headers, allow_redirects=False) as answer:
@@ -93,15 +93,15 @@ async def call(session: aiohttp.ClientSession, webhook: Webhook, message_id: str
     return CallResult(status, f"the answer was {status}", _parse_retry_after(asked, now))
 
 
-def _parse_retry_after(text: str | None, now: float) -> float | None:
-    """Seconds, bounded; None if the header is absent or cannot be read."""
+def _parse_retry_after(text: str | None, now: int) -> float | None:
+    """Seconds from `now` (ms), bounded; None if the header is absent or cannot be read."""
     if text is None:
         return None
     if text.isascii() and text.isdigit() and len(text) < 10:
         seconds = float(text)
     else:
         try:
-            seconds = parsedate_to_datetime(text).timestamp() - now
+            seconds = (ms_of(parsedate_to_datetime(text)) - now) / 1000
         except (ValueError, TypeError, OverflowError):
             return None
     return min(max(seconds, 0.0), RETRY_AFTER_SECONDS_MAX)

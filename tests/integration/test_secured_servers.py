@@ -44,7 +44,7 @@ def acl_line(app_id: str) -> str:
 async def allow_what_the_page_says(kafka: SecuredKafka, app_id: str) -> None:
     """Give the Kafka user the rights of the page."""
     lines = re.findall(r"^kafka-acls.sh .*$", OPERATIONS_PAGE.read_text(), re.MULTILINE)
-    assert len(lines) == 5
+    assert len(lines) == 6
     for line in lines:
         operations = tuple(re.findall(r"--operation (\w+)", line))
         if named := re.search(r"--topic stocktide(\S*)", line):

@@ -24,13 +24,14 @@ ARGUMENTS: dict[str, tuple[str, ...]] = {
     "explain": ("A",),
     "loadtest": ("--no-live", "--seconds", "1"),
     "loadtest run": ("--no-live", "--seconds", "1"),
+    "mapping replay": ("shopify",),
     "repair": ("--plan",),
     "replay": ("orders.csv",),
     "restore": ("backup",),
 }
 # These need no system, read files first, or start their own servers.
 WITHOUT_A_SYSTEM = (
-    *("loadtest compare", "loadtest judge", "loadtest report"),
+    *("loadtest compare", "loadtest judge", "loadtest report", "mapping test"),
     *("loadtest-tester", "demo", "up", "worker", "api"),
     *("keys first", "keys add", "keys list", "keys rotate", "keys revoke"),
 )

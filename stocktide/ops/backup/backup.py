@@ -44,6 +44,7 @@ from stocktide.streams.topics import (
     AUDIT,
     CHANNEL_STOCK,
     DEAD_LETTERS,
+    INTAKE,
     JOURNAL,
     JOURNAL_POSITIONS,
     MOVEMENTS,
@@ -76,6 +77,7 @@ BACKUP_ORDER: tuple[Topic, ...] = (
     JOURNAL,
     ORDERS,
     MOVEMENTS,
+    INTAKE,
 )
 # Bounds the memory of a poll.
 RECORDS_MAX = 5_000

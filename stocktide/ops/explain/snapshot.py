@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from msgspec import Struct, structs
+from msgspec import UNSET, Struct, structs
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -121,7 +121,8 @@ def _not_kept(sku: str, at_ms: int) -> NoSnapshot:
 
 def snapshot_view(sku: str, standing: SkuSnapshot) -> dict[str, Any]:
     """As JSON, like the response of `GET /v1/stock/{sku}` at that time."""
-    view = structs.asdict(stock_view(sku, standing.record, standing.offers or ()))
+    found = structs.asdict(stock_view(sku, standing.record, standing.offers or ()))
+    view = {name: value for name, value in found.items() if value is not UNSET}
     if standing.offers is None:
         view["channels"] = None
     return {**view, "batch": standing.batch, "channels_as_of_version": standing.offers_version}
