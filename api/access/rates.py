@@ -6,7 +6,6 @@ In: the id of a key. Out: None, or 429 with `Retry-After`.
 from __future__ import annotations
 
 import math
-import time
 
 from aiohttp import web
 from limits import RateLimitItemPerSecond
@@ -14,6 +13,7 @@ from limits.storage import MemoryStorage
 from limits.strategies import FixedWindowRateLimiter
 
 from stocktide.api import problems
+from stocktide.streams.contract.times import now_ms
 
 
 class Rates:
@@ -29,6 +29,6 @@ class Rates:
         if self._item is None or self._limiter.hit(self._item, key_id):
             return None
         reset = self._limiter.get_window_stats(self._item, key_id).reset_time
-        headers = {"Retry-After": str(max(1, math.ceil(reset - time.time())))}
+        headers = {"Retry-After": str(max(1, math.ceil(reset - now_ms() / 1000)))}
         detail = f"A key makes at most {self._per_second} requests a second here."
         return problems.problem_response(429, "too_many_requests", detail, headers)

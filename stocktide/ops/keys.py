@@ -6,7 +6,6 @@ In: options and the file of keys. Out: a key, printed once; or a table.
 from __future__ import annotations
 
 import re
-import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,6 +15,7 @@ import click
 
 from stocktide.errors import CommandError
 from stocktide.settings import Settings
+from stocktide.streams.contract.times import now_ms
 
 _DURATION = re.compile(r"([0-9]{1,6})([smhd])")
 _UNIT_SECONDS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
@@ -99,7 +99,7 @@ def add_command(role: str, holder: str, env: str, expires_in: int | None, **opti
         key = make_key(env)
     except ValueError as error:
         raise click.BadParameter(str(error), param_hint="--env") from error
-    now = time.time()
+    now = now_ms() / 1000
     record = KeyRecord(
         id=key.id,
         role=role,
@@ -123,7 +123,7 @@ def list_command(data: Path | None, file: Path | None) -> None:
     from stocktide.api.access.key_file import KeyRecord, read_key_file
     from stocktide.api.access.key_ring import LAST_USE_FILE, read_last_use
 
-    path, now = _path(data, file), time.time()
+    path, now = _path(data, file), now_ms() / 1000
     used = read_last_use(path.with_name(LAST_USE_FILE))
 
     def row(record: KeyRecord) -> tuple[str, ...]:
@@ -153,7 +153,7 @@ def rotate_command(key_id: str, overlap: int, env: str, data: Path | None, file:
         key = make_key(env)
     except ValueError as error:
         raise click.BadParameter(str(error), param_hint="--env") from error
-    added = KeyFile(_path(data, file)).rotate(key_id, key.id, key.digest, time.time(), overlap)
+    added = KeyFile(_path(data, file)).rotate(key_id, key.id, key.digest, now_ms() / 1000, overlap)
     if isinstance(added, str):
         raise CommandError(added)
     click.echo(key.text)

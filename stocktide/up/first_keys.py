@@ -6,7 +6,6 @@ only, so the texts are in a file of their own, for its owner only, which may be 
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 
 import msgspec
@@ -21,6 +20,7 @@ from stocktide.api.access.key_file import (
 )
 from stocktide.api.access.keys import id_of, make_key
 from stocktide.errors import CommandError
+from stocktide.streams.contract.times import now_ms
 
 FIRST_KEYS_FILE = Path("access") / "first-keys.json"
 FIRST_CHANNEL = "own"
@@ -34,7 +34,7 @@ def make_first_keys(data: Path, keys_file: Path) -> dict[str, str]:
     texts were deleted. Raises CommandError."""
     file = data / FIRST_KEYS_FILE
     try:
-        known = {record.id for record in read_key_file(keys_file).keys if record.is_live(time.time())}
+        known = {record.id for record in read_key_file(keys_file).keys if record.is_live(now_ms() / 1000)}
         if file.exists():
             return {role: text for role, text in read_first_keys(data).items() if id_of(text) in known}
         if keys_file.exists():
@@ -56,7 +56,7 @@ def read_first_keys(data: Path) -> dict[str, str]:
 
 
 def _make(file: Path, keys_file: Path) -> dict[str, str]:
-    now = time.time()
+    now = now_ms() / 1000
     texts: dict[str, str] = {}
     records = []
     for role in (OPERATOR, CHANNEL, WAREHOUSE, VIEWER, METRICS, APPROVER):
