@@ -29,6 +29,7 @@ class Rates:
         if self._item is None or self._limiter.hit(self._item, key_id):
             return None
         reset = self._limiter.get_window_stats(self._item, key_id).reset_time
-        headers = {"Retry-After": str(max(1, math.ceil(reset - now_ms() / 1000)))}
+        # The clock has whole milliseconds.
+        headers = {"Retry-After": str(max(1, math.ceil(round(reset - now_ms() / 1000, 2))))}
         detail = f"A key makes at most {self._per_second} requests a second here."
         return problems.problem_response(429, "too_many_requests", detail, headers)

@@ -130,8 +130,8 @@ def _disconnect(request: web.Request, name: str, reason: FeedEnded) -> None:
     if transport is None:
         return
     frame = SSE.event("error", encode({"code": reason.name, "detail": str(reason)}))
-    # Written directly, because the response waits for the client; chunked like the response.
-    transport.write(b"%x\r\n%s\r\n" % (len(frame), frame))
+    # Written directly, because the response waits for the client; chunked like the response, with the last chunk.
+    transport.write(b"%x\r\n%s\r\n0\r\n\r\n" % (len(frame), frame))
     transport.close()
     asyncio.get_running_loop().call_later(LINGER_SECONDS, transport.abort)
 

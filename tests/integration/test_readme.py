@@ -16,8 +16,6 @@ README = Path(__file__).parents[2] / "README.md"
 STORY_SECONDS_MAX = 120.0
 # The last update may reach the feed after the end of the last command.
 FEED_SECONDS_MAX = 20.0
-# A terminal keeps it for the blocks that follow.
-_CALL = 'call() { curl -s -H "Authorization: Bearer $KEY" "$@"; }\n'
 
 
 def story() -> list[str]:
@@ -29,10 +27,9 @@ def story() -> list[str]:
 
 async def shell(script: str, running: RunningSystem) -> asyncio.subprocess.Process:
     """Run a block in a shell, with this system's address."""
-    given = f"API={running.api}\nKEY={running.ready['keys']['operator']}"
-    printed = "API=http://127.0.0.1:8080\nKEY=$(.venv/bin/stocktide keys first operator)"
+    printed = "API=http://127.0.0.1:8080"
     return await asyncio.create_subprocess_exec(
-        *("sh", "-ec", given + "\n" + _CALL + script.replace(printed, "")),
+        *("sh", "-ec", f"API={running.api}\n{script.replace(printed, '')}"),
         stdout=asyncio.subprocess.PIPE,
         start_new_session=True,
     )
