@@ -136,16 +136,25 @@ async def test_a_right_that_a_key_has_is_granted(running: RunningSystem, shop: A
 
 
 async def test_a_warehouse_reports_for_itself_only(running: RunningSystem) -> None:
-    async with running.client("warehouse") as store:
+    options = ("--holder", unique_name("wms"), "--warehouse", "SH1", "--warehouse", "BJ1")
+    async with open_client(running.api, key=await make_key(running, "warehouse", *options)) as store:
+        await until_known(store, "/v1/expected?warehouse=SH1")
         await store.receive(unique_name("sku"), 5, "SH1")
-        for warehouse in ("XX9",):
-            movement = stock_received(unique_name("m"), ("a", 1), warehouse=warehouse)
-            assert (await store.post("/v1/movements", movement)).problem == FORBIDDEN
-            assert (await store.get(f"/v1/warehouses/{warehouse}/movements/a")).problem == FORBIDDEN
-            assert (await store.get(f"/v1/expected?warehouse={warehouse}")).problem == FORBIDDEN
+        movement = stock_received(unique_name("m"), ("a", 1), warehouse="XX9")
+        assert (await store.post("/v1/movements", movement)).problem == FORBIDDEN
+        assert (await store.get("/v1/warehouses/XX9/movements/a")).problem == FORBIDDEN
+        assert (await store.get("/v1/expected?warehouse=XX9")).problem == FORBIDDEN
         assert (await store.get("/v1/expected")).problem == FORBIDDEN
         assert (await store.get("/v1/expected?warehouse=SH1")).status == 200
         assert (await store.put("/v1/policies/jd", {})).problem == FORBIDDEN
+        assert (await store.get("/v1/policies/jd")).problem == FORBIDDEN
+
+
+async def test_the_first_key_of_the_role_warehouse_is_for_all_warehouses(running: RunningSystem) -> None:
+    async with running.client("warehouse") as store:
+        await store.receive(unique_name("sku"), 5, unique_name("WH"))
+        for path in ("/v1/expected", "/v1/expected?warehouse=XX9", "/v1/pools"):
+            assert (await store.get(path)).status == 200
         assert (await store.get("/v1/policies/jd")).problem == FORBIDDEN
 
 
