@@ -180,8 +180,8 @@ class System:
             access = "It runs WITHOUT KEYS (--open): everything on this machine may change stock."
         elif self._keys:
             access = (
-                f"  keys           {settings.data / FIRST_KEYS_FILE}  (for its owner only; `stocktide keys first viewer`\n"
-                "                 prints the one for the board)"
+                f"  keys           {settings.data / FIRST_KEYS_FILE}  (for its owner only)\n"
+                "                 `stocktide keys first viewer` prints the one for the board"
             )
         else:
             access = f"  keys           as `stocktide keys list` shows, in {settings.keys_path}"

@@ -12,7 +12,7 @@ import pytest
 
 from tests.harness.api_client import ApiTestClient, open_client, unique_name
 from tests.harness.events import lines_of, stock_received
-from tests.harness.process import run_stocktide
+from tests.harness.process import WITH_KEYS, run_stocktide
 from tests.harness.servers import KafkaServer, RedisServer, new_app_id
 from tests.harness.system import RunningSystem, running_system
 
@@ -26,7 +26,7 @@ async def running(
 ) -> AsyncIterator[RunningSystem]:
     """`stocktide up` with its first keys."""
     data = tmp_path_factory.mktemp("keyed") / "data"
-    environ = {"STOCKTIDE_OPEN": "0", "STOCKTIDE_ORIGINS": SHOP}
+    environ = {**WITH_KEYS, "STOCKTIDE_ORIGINS": SHOP}
     async with running_system(data, kafka.address, valkey.url, new_app_id(), environ) as system:
         yield system
 
@@ -243,7 +243,7 @@ async def test_a_new_key_is_listed_without_its_secret(running: RunningSystem) ->
 
 
 async def test_a_key_that_asks_too_often_gets_429(kafka: KafkaServer, valkey: RedisServer, tmp_path: Path) -> None:
-    environ = {"STOCKTIDE_OPEN": "0", "STOCKTIDE_REQUESTS_PER_SECOND": "3"}
+    environ = {**WITH_KEYS, "STOCKTIDE_REQUESTS_PER_SECOND": "3"}
     async with running_system(tmp_path / "data", kafka.address, valkey.url, new_app_id(), environ) as system:
         async with system.client("viewer") as viewer:
             answers = await asyncio.gather(*(viewer.get("/v1/channels") for _ in range(20)))
