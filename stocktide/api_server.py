@@ -124,7 +124,7 @@ async def _start(settings: Settings, stack: AsyncExitStack, listening: socket.so
     for work in (feeds.source.run(), handlers.readiness.watch(), reporting, *access.watches()):
         stack.push_async_callback(_cancel, asyncio.create_task(work))
     await _listen(handlers, feeds, stack, listening, access)
-    _log_address(settings, listening)
+    _log_address(settings, listening, len(access.ring))
 
 
 def _make_handlers(
@@ -266,7 +266,7 @@ async def _listen(
         raise StartError(f"{listening.getsockname()} cannot be listened on: {error.strerror}") from error
 
 
-def _log_address(settings: Settings, listening: socket.socket) -> None:
+def _log_address(settings: Settings, listening: socket.socket, keys: int) -> None:
     port = listening.getsockname()[1]
     host = f"[{settings.host}]" if ":" in settings.host else settings.host
     scheme = "https" if settings.tls_cert else "http"
@@ -274,6 +274,8 @@ def _log_address(settings: Settings, listening: socket.socket) -> None:
         logger.warning("serving on %s://%s:%d WITHOUT KEYS (--open), for this machine only", scheme, host, port)
         return
     logger.info("serving on %s://%s:%d with the keys in %s", scheme, host, port, settings.keys_path)
+    if not keys:
+        logger.warning("there is no key yet, so every call is refused: `stocktide keys add` makes one")
     if not settings.tls_cert and not is_loopback(settings.host):
         logger.warning("keys are sent without TLS: set STOCKTIDE_TLS_CERT, or put a proxy with TLS before it")
 

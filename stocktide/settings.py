@@ -94,7 +94,7 @@ class Settings(ServerAccess):
     webhook_failing_seconds: int = field(
         default=432_000, metadata={"help": "how long every call of a webhook fails before it is disabled"}
     )
-    open: int = field(default=1, metadata={"help": "1: the API needs no keys, and serves loopback only; 0: keys"})
+    open: int = field(default=0, metadata={"help": "0: every call of the API needs a key; 1: none, on loopback only"})
     keys_file: str = field(default="", metadata={"help": "the API's keys; empty: access/keys.json below data"})
     origins: str = field(default="", metadata={"help": "origins whose pages may call the API, by comma; *: all"})
     tls_cert: str = field(default="", metadata={"help": "certificate of the API (PEM with its chain); empty: no TLS"})

@@ -36,6 +36,7 @@ class KeyRecord(Struct, frozen=True, kw_only=True):
     expires_at: int | None = None
     channel: str | None = None
     warehouses: tuple[str, ...] | None = None
+    all_warehouses: bool = False
     rights: tuple[str, ...] = ()
 
     def is_live(self, now: float) -> bool:
@@ -45,7 +46,10 @@ class KeyRecord(Struct, frozen=True, kw_only=True):
     def caller(self) -> Caller:
         """Who presents it. The operator has every right."""
         rights = frozenset(RIGHTS) if self.role == "operator" else frozenset(self.rights)
-        return Caller(self.id, self.role, self.holder, self.channel, self.warehouses, rights)
+        # A record of a warehouse that names none, and not all of them, may do nothing.
+        is_limited = self.role == WAREHOUSE and not self.all_warehouses
+        warehouses = (self.warehouses or ()) if is_limited else None
+        return Caller(self.id, self.role, self.holder, self.channel, warehouses, rights)
 
 
 class KeyFileContent(Struct, frozen=True, kw_only=True):
@@ -72,8 +76,10 @@ def check_record(record: KeyRecord) -> str | None:
         return f"the role {record.role!r} is none of {', '.join(ROLES)}"
     if (record.role == CHANNEL) != (record.channel is not None):
         return "a key of the role channel, and no other, names its channel"
-    if (record.role == WAREHOUSE) != bool(record.warehouses):
+    if (record.role == WAREHOUSE) != (bool(record.warehouses) or record.all_warehouses):
         return "a key of the role warehouse, and no other, names its warehouses"
+    if record.warehouses and record.all_warehouses:
+        return "a key is for all warehouses or for those that it names"
     if unknown := set(record.rights) - set(RIGHTS):
         return f"the right {min(unknown)!r} is none of {', '.join(RIGHTS)}"
     return None

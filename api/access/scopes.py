@@ -123,9 +123,9 @@ async def check_event(request: web.Request, event: Event) -> Malformed | None:
     if caller.role == OPERATOR:
         return None
     if caller.role == WAREHOUSE:
-        own = frozenset(caller.warehouses or ())
         named = frozenset(_warehouses_of(event))
-        return None if named and named <= own else Malformed("forbidden", "the key is for its warehouses only")
+        is_own = caller.warehouses is None or named <= frozenset(caller.warehouses)
+        return None if named and is_own else Malformed("forbidden", "the key is for its warehouses only")
     if caller.role == CHANNEL:
         return await _channel_error(request, caller, event)
     return Malformed("forbidden", "the key may not send events")

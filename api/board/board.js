@@ -1,6 +1,6 @@
 // The live board: the choice of channels, the table of SKUs by channel, and the state of the connection.
 
-import { call } from "./access.js";
+import { call, signIn } from "./access.js";
 import { Detail } from "./detail.js";
 import { Feeds, FEEDS_MAX } from "./feeds.js";
 import { cell, element, nameOf, number } from "./marks.js";
@@ -18,6 +18,18 @@ const RATE_MS = 1000;
 const CHANNELS_MS = 3000;
 
 const at = (id) => document.getElementById(id);
+
+at("theme").addEventListener("click", () => {
+  const dark = matchMedia("(prefers-color-scheme: dark)").matches;
+  const theme = (document.documentElement.dataset.theme ?? (dark ? "dark" : "light")) === "dark" ? "light" : "dark";
+  document.documentElement.dataset.theme = theme;
+  localStorage.setItem("theme", theme);
+});
+if (localStorage.getItem("theme")) document.documentElement.dataset.theme = localStorage.getItem("theme");
+
+// Nothing is read before.
+await signIn();
+
 const shelf = new Shelf();
 const recent = new Recent(at("recent"), at("recent-empty"), at("switches-only"));
 const detail = new Detail(at("detail"), at("detail-title"), at("detail-body"), at("detail-close"));
@@ -182,13 +194,6 @@ function drawLine(item, now) {
 // The page.
 
 at("search").addEventListener("input", () => reorder(Date.now()));
-at("theme").addEventListener("click", () => {
-  const dark = matchMedia("(prefers-color-scheme: dark)").matches;
-  const theme = (document.documentElement.dataset.theme ?? (dark ? "dark" : "light")) === "dark" ? "light" : "dark";
-  document.documentElement.dataset.theme = theme;
-  localStorage.setItem("theme", theme);
-});
-if (localStorage.getItem("theme")) document.documentElement.dataset.theme = localStorage.getItem("theme");
 document.addEventListener("visibilitychange", () => (document.hidden ? feeds.pause() : feeds.resume()));
 
 setInterval(draw, DRAW_MS);

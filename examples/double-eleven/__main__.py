@@ -35,7 +35,8 @@ class Example:
         settings = replace(self._settings, kafka=ready.kafka, app_id=ready.app_id)
         await self.play(ready.api, settings, ready.keys.get("operator"))
         if self._keep:
-            click.echo(f"\nThe board is at {ready.api}/ until you press Ctrl-C.")
+            sign_in = f" Sign in with this key:\n  {ready.keys['viewer']}" if "viewer" in ready.keys else ""
+            click.echo(f"\nThe board is at {ready.api}/ until you press Ctrl-C.{sign_in}")
 
     async def play(self, api: str, settings: Settings, key: str | None = None) -> None:
         """Play it on a running system."""

@@ -22,6 +22,6 @@ def run(settings: Settings) -> int:
 
 async def _trade(ready: ReadyFile) -> None:
     try:
-        await shop.run(ready.api, click.echo, ready.keys.get("operator"))
+        await shop.run(ready.api, click.echo, ready.keys)
     except* ApiError as failures:
         raise CommandError(f"the demo cannot go on: {failures.exceptions[0]}") from None

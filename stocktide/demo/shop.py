@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import random
 from collections import Counter
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import quote
@@ -51,12 +52,19 @@ RESTOCK_UNITS = 40
 SEED = 20261111
 
 
-async def run(api: str, echo: Echo, key: str | None = None) -> None:
-    """Open the shop and run it until cancelled. Raises ApiError after minutes without the API."""
-    async with StocktideClient(api, REQUESTS_MAX, key=key) as client:
+async def run(api: str, echo: Echo, keys: Mapping[str, str]) -> None:
+    """Open the shop and run it until cancelled, with the first keys if there are any. Raises ApiError after minutes
+    without the API."""
+    async with StocktideClient(api, REQUESTS_MAX, key=keys.get("operator")) as client:
         demo = DemoShop(client, random.Random(SEED), echo, f"demo-{datetime.now(UTC):%H%M%S}")
         async with asyncio.TaskGroup() as group:
-            group.create_task(demo.course(api, group))
+            group.create_task(demo.course(f"Open {api}/ in a browser{_sign_in(keys)}", group))
+
+
+def _sign_in(keys: Mapping[str, str]) -> str:
+    """How to sign in to the board. The key may be printed: it reads a demo, and ends with it."""
+    # On a line of its own, so that it can be copied without a full stop.
+    return f", and sign in with this key:\n  {keys['viewer']}" if "viewer" in keys else "."
 
 
 class DemoShop:
@@ -73,11 +81,11 @@ class DemoShop:
         # Orders that wait for the truck, with what each is.
         self._waiting: dict[str, str] = {}
 
-    async def course(self, api: str, group: asyncio.TaskGroup) -> None:
-        """Run one stage after the other; the last one does not end."""
+    async def course(self, where: str, group: asyncio.TaskGroup) -> None:
+        """Run one stage after the other; the last one does not end. `where` the board is."""
         await self.open()
         self._echo(
-            f"\nOpen {api}/ in a browser.\n"
+            f"\n{where}\n"
             f"  Each row is one of {len(catalog.GOODS) + len(catalog.FLASH_GOODS)} SKUs, each column a channel; "
             "a click on a SKU shows its numbers.\n"
             f"\nNow: everyday trade, about {STEADY_RATE:.0f} orders a second. Most are paid, some are "

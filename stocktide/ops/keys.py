@@ -5,6 +5,7 @@ In: options and the file of keys. Out: a key, printed once; or a table.
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -13,6 +14,7 @@ from typing import Any
 
 import click
 
+from stocktide.discovery import SystemSelector, locate
 from stocktide.errors import CommandError
 from stocktide.settings import Settings
 from stocktide.streams.contract.times import now_ms
@@ -24,6 +26,7 @@ OVERLAP_DEFAULT = "24h"
 _ROLES = ("channel", "warehouse", "operator", "approver", "viewer", "metrics")
 _RIGHTS = ("priority_vip", "force", "purpose", "sold")
 _NONE = "-"
+_ALL = "all warehouses"
 
 
 class _Duration(click.ParamType):
@@ -40,9 +43,16 @@ class _Duration(click.ParamType):
         return int(found[1]) * _UNIT_SECONDS[found[2]]
 
 
+_DATA = click.option(
+    "--data",
+    type=click.Path(path_type=Path),
+    help="The data folder. [STOCKTIDE_DATA, else that of the running system, else ./data]",
+)
+
+
 def _for_keys(command: Callable[..., Any]) -> Callable[..., Any]:
     options = (
-        click.option("--data", type=click.Path(path_type=Path), help="The data folder. [STOCKTIDE_DATA, else ./data]"),
+        _DATA,
         click.option("--file", type=click.Path(path_type=Path), help="The file of keys. [STOCKTIDE_KEYS_FILE]"),
     )
     for option in reversed(options):
@@ -50,8 +60,15 @@ def _for_keys(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
+def _settings(data: Path | None) -> Settings:
+    """The settings with the data folder that is meant. Raises CommandError where several systems run."""
+    settings = Settings.from_environment(data=data)
+    is_given = data is not None or "STOCKTIDE_DATA" in os.environ
+    return settings if is_given else locate(settings, SystemSelector()).settings
+
+
 def _path(data: Path | None, file: Path | None) -> Path:
-    return file or Settings.from_environment(data=data).keys_path
+    return file or _settings(data).keys_path
 
 
 def keys_group() -> click.Group:
@@ -64,12 +81,12 @@ def keys_group() -> click.Group:
 
 @click.command("first", short_help="Print a key of the first set.")
 @click.argument("role", type=click.Choice(_ROLES))
-@click.option("--data", type=click.Path(path_type=Path), help="The data folder. [STOCKTIDE_DATA, else ./data]")
+@_DATA
 def first_command(role: str, data: Path | None) -> None:
     """Print the key of ROLE that `stocktide up` made for its data folder."""
     from stocktide.up.first_keys import FIRST_KEYS_FILE, read_first_keys
 
-    folder = Settings.from_environment(data=data).data
+    folder = _settings(data).data
     key = read_first_keys(folder).get(role)
     if key is None:
         raise CommandError(f"{folder / FIRST_KEYS_FILE} has no key of the role {role}; `stocktide up` writes it")
@@ -83,6 +100,7 @@ def first_command(role: str, data: Path | None) -> None:
 @click.option(
     "--warehouse", "warehouses", multiple=True, metavar="NAME", help="Of the role warehouse; may be repeated."
 )
+@click.option("--all-warehouses", is_flag=True, help="Of the role warehouse: it may name every one.")
 @click.option("--right", "rights", multiple=True, type=click.Choice(_RIGHTS), help="May be repeated.")
 @click.option("--expires-in", type=_Duration(), help="15m, 24h, 90d. [never]")
 @click.option("--env", default="live", metavar="NAME", help="The second part of the key. [live]")
@@ -109,6 +127,7 @@ def add_command(role: str, holder: str, env: str, expires_in: int | None, **opti
         expires_at=None if expires_in is None else int(now) + expires_in,
         channel=options["channel"],
         warehouses=options["warehouses"] or None,
+        all_warehouses=options["all_warehouses"],
         rights=options["rights"],
     )
     if (wrong := KeyFile(path).add(record, now)) is not None:
@@ -127,7 +146,7 @@ def list_command(data: Path | None, file: Path | None) -> None:
     used = read_last_use(path.with_name(LAST_USE_FILE))
 
     def row(record: KeyRecord) -> tuple[str, ...]:
-        scope = record.channel or ",".join(record.warehouses or ()) or _NONE
+        scope = record.channel or ",".join(record.warehouses or ()) or (_ALL if record.all_warehouses else _NONE)
         rights = ",".join(record.rights) or _NONE
         ends = _time(record.expires_at) + ("" if record.is_live(now) else " (expired)")
         return record.id, record.role, record.holder, scope, rights, ends, _time(used.get(record.id))

@@ -24,8 +24,6 @@ from stocktide.streams.contract.times import now_ms
 
 FIRST_KEYS_FILE = Path("access") / "first-keys.json"
 FIRST_CHANNEL = "own"
-# Of the demo, the examples and the documentation. Another warehouse gets a key by `stocktide keys add`.
-FIRST_WAREHOUSES = ("SH1", "SH2", "BJ1", "GZ1")
 ENV = "local"
 
 
@@ -70,7 +68,7 @@ def _make(file: Path, keys_file: Path) -> dict[str, str]:
                 digest=key.digest,
                 created_at=int(now),
                 channel=FIRST_CHANNEL if role == CHANNEL else None,
-                warehouses=FIRST_WAREHOUSES if role == WAREHOUSE else None,
+                all_warehouses=role == WAREHOUSE,
             )
         )
     file.parent.mkdir(parents=True, exist_ok=True, mode=FOLDER_OWNER_ONLY)

@@ -18,14 +18,13 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from stocktide.api.access.key_file import write_owner_only
 from stocktide.errors import CommandError
 from stocktide.up.data_folder import LOCK_FILE
 
 RUN_FILE = "running.json"
 # Every form of this machine's address in a URL.
 LOOPBACK = ("127.0.0.1", "localhost", "::1", "0.0.0.0")
-# The URL of a Redis may hold a password.
-_OWNER_ONLY = 0o600
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,9 +92,10 @@ class RunFile:
 
 def prepare_ready_file(file: Path) -> None:
     """Remove an earlier one, and check that it can be written later. Raises CommandError."""
-    scratch = _scratch(file)
+    # Under another name: whoever waits for the ready file must not see an empty one.
+    scratch = file.with_name(f"{file.name}.check")
     try:
-        scratch.write_text("")
+        write_owner_only(scratch, b"")
         scratch.unlink()
         file.unlink(missing_ok=True)
     except OSError as error:
@@ -110,20 +110,8 @@ def write_ready_file(file: Path, ready: ReadyFile) -> None:
         raise CommandError(f"the ready file {file} cannot be written: {error.strerror}") from error
 
 
-def _scratch(file: Path) -> Path:
-    return file.with_name(f".{file.name}.{os.getpid()}")
-
-
 def _write_atomically(file: Path, content: dict[str, Any]) -> None:
-    scratch = _scratch(file)
-    try:
-        scratch.touch(mode=_OWNER_ONLY)
-        scratch.write_text(json.dumps(content, indent=1) + "\n")
-        scratch.replace(file)
-    except OSError:
-        with contextlib.suppress(OSError):
-            scratch.unlink(missing_ok=True)
-        raise
+    write_owner_only(file, json.dumps(content, indent=1).encode() + b"\n")
 
 
 def pointers_folder() -> Path:

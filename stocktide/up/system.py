@@ -179,7 +179,10 @@ class System:
         if settings.open:
             access = "It runs WITHOUT KEYS (--open): everything on this machine may change stock."
         elif self._keys:
-            access = f"  keys           {settings.data / FIRST_KEYS_FILE}  (for its owner only)"
+            access = (
+                f"  keys           {settings.data / FIRST_KEYS_FILE}  (for its owner only)\n"
+                "                 `stocktide keys first viewer` prints the one for the board"
+            )
         else:
             access = f"  keys           as `stocktide keys list` shows, in {settings.keys_path}"
         return (

@@ -12,12 +12,15 @@ from pathlib import Path
 import pytest
 
 from tests.browser.chromium import BrowserPage, Chromium
-from tests.harness.api_client import ApiTestClient
+from tests.harness.api_client import ApiTestClient, open_client
 from tests.harness.events import AT, lines_of, stock_expected
+from tests.harness.process import WITH_KEYS, run_stocktide
 from tests.harness.servers import KafkaServer, RedisServer
 from tests.harness.system import RunningSystem, running_system
 
+HIDDEN = "document.getElementById('{}')?.hidden ?? true"
 LIVE = "document.getElementById('connection')?.dataset.state === 'live'"
+TOLD = "document.getElementById('sign-in-error').textContent"
 POLICY = {"safety_threshold": 5, "resume_threshold": 8, "below_threshold": "preorder", "preorder_cap": 20}
 
 
@@ -37,7 +40,7 @@ async def running(
 ) -> AsyncIterator[RunningSystem]:
     """A system with two channels and two SKUs."""
     data = tmp_path_factory.mktemp("board") / "data"
-    async with running_system(data, kafka.address, valkey.url, "board") as system:
+    async with running_system(data, kafka.address, valkey.url, "board", WITH_KEYS) as system:
         async with system.client() as shop:
             assert (await shop.put("/v1/policies/tmall", POLICY)).status == 200
             assert (await shop.put("/v1/policies/jd", {"below_threshold": "suspend"})).status == 200
@@ -46,19 +49,29 @@ async def running(
         yield system
 
 
+async def sign_in(page: BrowserPage, key: str) -> None:
+    """Type a key into the form, once it is there, and send it."""
+    await page.until(f"!({HIDDEN.format('sign-in')})")
+    field, form = "document.getElementById('sign-in-key')", "document.getElementById('sign-in')"
+    await page.evaluate(f"{field}.value = {key!r}; {form}.requestSubmit()")
+
+
 async def opened(
-    chromium: Chromium, shop: ApiTestClient, width: int = 1360, height: int = 900, dark: bool = False
+    chromium: Chromium, running: RunningSystem, width: int = 1360, height: int = 900, dark: bool = False
 ) -> BrowserPage:
-    """The board, once it is live."""
-    page = await chromium.open(f"{shop.api}/", width, height, dark)
+    """The board, once a viewer has signed in and it is live."""
+    page = await chromium.open(f"{running.api}/", width, height, dark)
+    await sign_in(page, running.ready["keys"]["viewer"])
     await page.until(f"{LIVE} && document.querySelectorAll('#rows tr').length >= 2")
+    # The browser logs the 401 that asked for a key.
+    page.errors.clear()
     return page
 
 
 async def test_a_channel_switches_at_its_threshold_and_back(
-    chromium: Chromium, shop: ApiTestClient, tmp_path: Path
+    chromium: Chromium, shop: ApiTestClient, running: RunningSystem, tmp_path: Path
 ) -> None:
-    page = await opened(chromium, shop)
+    page = await opened(chromium, running)
     await page.until(f"{cell('mug-teal', 'tmall')} === '10 in stock'")
     assert (await shop.place("mug-teal", 6)).status == 201
     await page.until(f"{cell('mug-teal', 'tmall')} === '20 preorder'")
@@ -70,23 +83,23 @@ async def test_a_channel_switches_at_its_threshold_and_back(
     assert page.errors == []
 
 
-async def test_a_click_on_a_sku_shows_where_its_units_are(chromium: Chromium, shop: ApiTestClient) -> None:
-    page = await opened(chromium, shop)
+async def test_a_click_on_a_sku_shows_where_its_units_are(chromium: Chromium, running: RunningSystem) -> None:
+    page = await opened(chromium, running)
     await page.evaluate("[...document.querySelectorAll('#rows button')].find((b) => b.textContent[0] === 'm').click()")
     await page.until("document.getElementById('detail-body').innerText.includes('SH1')")
     assert await page.evaluate("document.getElementById('detail-title').textContent") == "mug-teal"
 
 
-async def test_a_name_from_outside_is_text_and_never_markup(chromium: Chromium, shop: ApiTestClient) -> None:
-    page = await opened(chromium, shop)
+async def test_a_name_from_outside_is_text_and_never_markup(chromium: Chromium, running: RunningSystem) -> None:
+    page = await opened(chromium, running)
     await page.until("document.getElementById('rows').textContent.includes('<b>odd</b>')")
     assert await page.evaluate("document.querySelectorAll('#rows b').length") == await page.evaluate(
         "document.querySelectorAll('#rows .cell > b').length"
     )
 
 
-async def test_the_search_finds_a_sku_and_says_where_there_is_none(chromium: Chromium, shop: ApiTestClient) -> None:
-    page = await opened(chromium, shop)
+async def test_the_search_finds_a_sku_and_says_where_there_is_none(chromium: Chromium, running: RunningSystem) -> None:
+    page = await opened(chromium, running)
     search = "const s = document.getElementById('search'); s.value = {!r}; s.dispatchEvent(new Event('input'))"
     await page.evaluate(search.format("TEAL"))
     await page.until("document.querySelectorAll('#rows tr').length === 1")
@@ -97,9 +110,9 @@ async def test_the_search_finds_a_sku_and_says_where_there_is_none(chromium: Chr
 @pytest.mark.parametrize("width", [360, 1360])
 @pytest.mark.parametrize("dark", [False, True])
 async def test_the_page_fits_and_follows_the_scheme(
-    chromium: Chromium, shop: ApiTestClient, tmp_path: Path, width: int, dark: bool
+    chromium: Chromium, running: RunningSystem, tmp_path: Path, width: int, dark: bool
 ) -> None:
-    page = await opened(chromium, shop, width, 800, dark)
+    page = await opened(chromium, running, width, 800, dark)
     assert await page.evaluate("document.documentElement.scrollWidth <= innerWidth")
     assert await page.evaluate("getComputedStyle(document.documentElement).colorScheme") == (
         "dark" if dark else "light"
@@ -107,11 +120,13 @@ async def test_the_page_fits_and_follows_the_scheme(
     await page.picture(tmp_path / "board.png")
 
 
-async def test_nothing_is_loaded_from_elsewhere(chromium: Chromium, shop: ApiTestClient) -> None:
-    page = await opened(chromium, shop)
+async def test_nothing_is_loaded_from_elsewhere(
+    chromium: Chromium, shop: ApiTestClient, running: RunningSystem
+) -> None:
+    page = await opened(chromium, running)
     loaded = await page.evaluate("performance.getEntriesByType('resource').map((entry) => entry.name)")
     assert loaded
-    assert all(name.startswith(shop.api) for name in loaded), loaded
+    assert all(name.startswith(running.api) for name in loaded), loaded
 
 
 LONG_CHANNELS = (
@@ -145,10 +160,10 @@ async def long_names(running: RunningSystem) -> None:
 
 @pytest.mark.parametrize(("width", "whole"), [(1024, 11), (1280, 15)])
 async def test_five_channels_and_long_names_fit_and_no_word_is_broken(
-    chromium: Chromium, shop: ApiTestClient, long_names: None, tmp_path: Path, width: int, whole: int
+    chromium: Chromium, running: RunningSystem, long_names: None, tmp_path: Path, width: int, whole: int
 ) -> None:
     """`whole`: characters of the longest word that is seen whole at that width."""
-    page = await opened(chromium, shop, width)
+    page = await opened(chromium, running, width)
     remembered = await page.evaluate("localStorage.getItem('channels')")
     try:
         await page.evaluate(f"localStorage.setItem('channels', JSON.stringify({list(LONG_CHANNELS)}))")
@@ -178,9 +193,9 @@ async def test_five_channels_and_long_names_fit_and_no_word_is_broken(
 
 
 async def test_a_request_for_approval_is_shown_until_it_is_decided(
-    chromium: Chromium, shop: ApiTestClient, tmp_path: Path
+    chromium: Chromium, shop: ApiTestClient, running: RunningSystem, tmp_path: Path
 ) -> None:
-    page = await opened(chromium, shop)
+    page = await opened(chromium, running)
     assert await page.evaluate("document.getElementById('requests').hidden")
     reason = "<i>for</i> the press"
     answer = await shop.place("mug-teal", 2, order_id="press-1", force=True, reason=reason)
@@ -216,11 +231,11 @@ async def let_orders_wait(shop: ApiTestClient, sku: str) -> None:
 
 @pytest.mark.parametrize(("width", "dark"), [(1280, False), (390, False), (390, True)])
 async def test_the_detail_shows_who_waits_and_what_is_to_come(
-    chromium: Chromium, shop: ApiTestClient, tmp_path: Path, width: int, dark: bool
+    chromium: Chromium, shop: ApiTestClient, running: RunningSystem, tmp_path: Path, width: int, dark: bool
 ) -> None:
     waited_for = f"lamp-{width}-{'dark' if dark else 'light'}"
     await let_orders_wait(shop, waited_for)
-    page = await opened(chromium, shop, width, 900 if width > 1_000 else 2_200, dark)
+    page = await opened(chromium, running, width, 900 if width > 1_000 else 2_200, dark)
     button = f"[...document.querySelectorAll('#rows button')].find((b) => b.textContent === {waited_for!r})"
     await page.until(f"{button} !== undefined")
     await page.evaluate(f"{button}.click()")
@@ -265,10 +280,62 @@ async def test_a_board_without_a_channel_says_what_it_waits_for(chromium: Chromi
 
 
 async def test_a_restart_of_the_api_is_shown(chromium: Chromium, shop: ApiTestClient, running: RunningSystem) -> None:
-    page = await opened(chromium, shop)
+    page = await opened(chromium, running)
     restarting = asyncio.create_task(running.restart_part("api"))
     await page.until(f"!({LIVE})")
     await restarting
     await page.until(LIVE)
     await shop.receive("mug-teal", 100)
     await page.until(f"{cell('mug-teal', 'tmall')}.startsWith('110 ')")
+
+
+@pytest.mark.parametrize(("width", "dark"), [(360, False), (1360, True)])
+async def test_the_board_shows_nothing_before_a_valid_key_and_nothing_after_the_sign_out(
+    chromium: Chromium, running: RunningSystem, tmp_path: Path, width: int, dark: bool
+) -> None:
+    page = await chromium.open(f"{running.api}/", width, 800, dark)
+    await page.until(f"!({HIDDEN.format('sign-in')})")
+    assert await page.evaluate("document.querySelector('main').offsetParent") is None
+    assert await page.evaluate("document.activeElement.id") == "sign-in-key"
+    await page.picture(tmp_path / "sign-in.png")
+    for wrong in (f"{running.ready['keys']['viewer'][:-1]}!", "钥匙"):
+        await sign_in(page, wrong)
+        await page.until(f"{TOLD}.includes('not valid')")
+    await page.picture(tmp_path / "wrong-key.png")
+    assert await page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    await sign_in(page, running.ready["keys"]["metrics"])
+    await page.until(f"{TOLD}.includes('may not read the board')")
+    await sign_in(page, running.ready["keys"]["viewer"])
+    await page.until(LIVE)
+    assert await page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    await page.picture(tmp_path / "signed-in.png")
+    await page.evaluate("document.getElementById('sign-out').click()")
+    await page.until(f"!({HIDDEN.format('sign-in')}) && sessionStorage.length === 0")
+    assert await page.evaluate(TOLD) == ""
+
+
+async def test_the_key_stays_in_its_tab(chromium: Chromium, running: RunningSystem) -> None:
+    page = await opened(chromium, running)
+    await page.call("Page.reload")
+    await page.until(f"performance.getEntriesByType('navigation')[0]?.type === 'reload' && {LIVE}")
+    key = running.ready["keys"]["viewer"]
+    addresses = await page.evaluate("[location.href, ...performance.getEntriesByType('resource').map((e) => e.name)]")
+    kept = await page.evaluate("JSON.stringify(localStorage) + document.cookie")
+    assert not any(key in text for text in (kept, *addresses))
+    assert await page.evaluate("JSON.stringify(sessionStorage)") == f'{{"key":"{key}"}}'
+    other = await chromium.open(f"{running.api}/", 1280, 800)
+    await other.until(f"!({HIDDEN.format('sign-in')})")
+
+
+async def test_a_key_that_is_revoked_ends_the_session(chromium: Chromium, running: RunningSystem) -> None:
+    data = ("--data", str(running.data))
+    key = (await run_stocktide("keys", "add", "viewer", "--holder", "guest", *data)).out.strip()
+    page = await chromium.open(f"{running.api}/", 1280, 800)
+    # The API reads the file once a second.
+    async with open_client(running.api, key=key) as guest:
+        await guest.get_when("/v1/channels", lambda answer: answer.status == 200)
+    await sign_in(page, key)
+    await page.until(LIVE)
+    await run_stocktide("keys", "revoke", key.split("_")[2], *data)
+    await page.until(f"!({HIDDEN.format('sign-in')}) && {TOLD}.includes('revoked')")
+    assert await page.evaluate("document.querySelector('main').offsetParent") is None

@@ -112,9 +112,13 @@ async def run_stocktide(
     return CommandResult(process.returncode, out.decode(), err.decode())
 
 
+# What most tests are about needs no keys; those of access and of what a newcomer types have them, as by default.
+WITHOUT_KEYS, WITH_KEYS = {"STOCKTIDE_OPEN": "1"}, {"STOCKTIDE_OPEN": "0"}
+
+
 class StocktideProcess:
-    """A long-running `stocktide`, without keys unless its environment sets STOCKTIDE_OPEN to 0. Its output goes to a
-    log. `url` is the address of its HTTP endpoint, if known; `launcher` the command before the arguments."""
+    """A long-running `stocktide`, `WITHOUT_KEYS` unless its environment says otherwise. Its output goes to a log.
+    `url` is the address of its HTTP endpoint, if known; `launcher` the command before the arguments."""
 
     def __init__(
         self,
@@ -153,7 +157,7 @@ class StocktideProcess:
 
     async def start(self) -> None:
         """Start the process. Does not wait until it is ready."""
-        environ = {**_clean_environ(), "STOCKTIDE_OPEN": "1", **self._environ}
+        environ = {**_clean_environ(), **WITHOUT_KEYS, **self._environ}
         await self._child.spawn([*self.launcher, *self._arguments], environ)
 
     def send_signal(self, number: signal.Signals) -> None:

@@ -6,12 +6,17 @@ import asyncio
 import json
 import os
 import re
+import shlex
 import signal
 from pathlib import Path
 from typing import Any
 
+from tests.harness.process import LAUNCHER, WITH_KEYS
 from tests.harness.system import RunningSystem, SystemFactory
 
+ADDRESS, COMMAND = "http://127.0.0.1:8080", ".venv/bin/stocktide"
+# The address, the key and the function `call`.
+HEAD_LINES = 3
 README = Path(__file__).parents[2] / "README.md"
 STORY_SECONDS_MAX = 120.0
 # The last update may reach the feed after the end of the last command.
@@ -26,13 +31,20 @@ def story() -> list[str]:
 
 
 async def shell(script: str, running: RunningSystem) -> asyncio.subprocess.Process:
-    """Run a block in a shell, with this system's address."""
-    printed = "API=http://127.0.0.1:8080"
+    """Run a block in a shell: with this system's address, and in a terminal that has the first lines of the story."""
+    first_lines = "".join(line for line in story()[0].splitlines(keepends=True)[:HEAD_LINES])
+    typed = script if script.startswith(first_lines) else first_lines + script
     return await asyncio.create_subprocess_exec(
-        *("sh", "-ec", f"API={running.api}\n{script.replace(printed, '')}"),
+        *("sh", "-ec", typed.replace(ADDRESS, running.api).replace(COMMAND, shlex.join(LAUNCHER))),
         stdout=asyncio.subprocess.PIPE,
         start_new_session=True,
+        # Only this system is found.
+        env={**os.environ, "XDG_CACHE_HOME": str(cache_of(running.data.parent))},
     )
+
+
+def cache_of(folder: Path) -> Path:
+    return folder / "cache"
 
 
 async def answers(script: str, running: RunningSystem) -> list[dict[str, Any]]:
@@ -61,8 +73,8 @@ async def feed_until(feed: asyncio.subprocess.Process, last: dict[str, Any]) -> 
     raise AssertionError(f"the feed ended: {seen}")
 
 
-async def test_the_shoppers_story_works_as_printed(system: SystemFactory) -> None:
-    running = await system()
+async def test_the_shoppers_story_works_as_printed(system: SystemFactory, tmp_path: Path) -> None:
+    running = await system(environ={**WITH_KEYS, "XDG_CACHE_HOME": str(cache_of(tmp_path))})
     watch, receive, shop, low, back = story()
     feed = await shell(watch, running)
     try:

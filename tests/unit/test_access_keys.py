@@ -210,6 +210,8 @@ def test_the_first_keys_are_the_same_after_a_restart_and_without_the_revoked_one
         {"role": "channel"},
         {"role": "viewer", "channel": "own"},
         {"role": "warehouse"},
+        {"role": "warehouse", "warehouses": ("SH1",), "all_warehouses": True},
+        {"role": "viewer", "all_warehouses": True},
         {"role": "king"},
         {"role": "viewer", "rights": ("fly",)},
     ],
@@ -218,3 +220,10 @@ def test_a_key_without_its_scope_or_with_an_unknown_right_is_not_added(file: Pat
     record = msgspec.structs.replace(record_of(make_key("test")), **wrong)
     assert KeyFile(file).add(record, NOW) is not None
     assert read_key_file(file).keys == ()
+
+
+def test_a_key_of_a_warehouse_is_for_all_only_where_its_record_says_so() -> None:
+    record = msgspec.structs.replace(record_of(make_key("test")), role="warehouse")
+    assert record.caller().warehouses == ()
+    assert msgspec.structs.replace(record, warehouses=("SH1",)).caller().warehouses == ("SH1",)
+    assert msgspec.structs.replace(record, all_warehouses=True).caller().warehouses is None

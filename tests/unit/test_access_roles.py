@@ -107,6 +107,7 @@ def test_tickets_open_feeds_and_nothing_else() -> None:
 
 SHOP = Caller("k1", "channel", "own", channel="own")
 STORE = Caller("k2", "warehouse", "wms", warehouses=("SH1",))
+ALL_STORES = Caller("k4", "warehouse", "wms")
 OPERATOR = Caller("k3", "operator", "chen", rights=frozenset(RIGHTS))
 PLACED = {"type": "order.placed", "order_id": "mine-2", "channel": "own", "lines": [{"sku": "a", "quantity": 1}]}
 RECEIVED = {"type": "stock.received", "warehouse": "SH1", "lines": [{"sku": "a", "quantity": 1}]}
@@ -149,6 +150,10 @@ async def refused(caller: Caller, event: dict[str, Any]) -> str | None:
         (STORE, SHIPPED, None),
         (STORE, {**SHIPPED, "lines": [{"sku": "a", "quantity": 1, "warehouse": "BJ1"}]}, "forbidden"),
         (STORE, PLACED, "forbidden"),
+        (ALL_STORES, {**RECEIVED, "type": "stock.transferred", "to_warehouse": "BJ1"}, None),
+        (ALL_STORES, SHIPPED, None),
+        (ALL_STORES, PLACED, "forbidden"),
+        (ALL_STORES, {"type": "order.cancelled", "order_id": "mine"}, "forbidden"),
         (OPERATOR, {**PLACED, "channel": "jd", "priority": "vip"}, None),
         (OPERATOR, {**PLACED, "force": True, "reason": "r", "actor": "chen"}, None),
         (OPERATOR, {**PLACED, "force": True, "reason": "r", "actor": "li"}, "forbidden"),

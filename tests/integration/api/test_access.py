@@ -12,7 +12,7 @@ import pytest
 
 from tests.harness.api_client import ApiTestClient, open_client, unique_name
 from tests.harness.events import lines_of, stock_received
-from tests.harness.process import run_stocktide
+from tests.harness.process import WITH_KEYS, run_stocktide
 from tests.harness.servers import KafkaServer, RedisServer, new_app_id
 from tests.harness.system import RunningSystem, running_system
 
@@ -26,7 +26,7 @@ async def running(
 ) -> AsyncIterator[RunningSystem]:
     """`stocktide up` with its first keys."""
     data = tmp_path_factory.mktemp("keyed") / "data"
-    environ = {"STOCKTIDE_OPEN": "0", "STOCKTIDE_ORIGINS": SHOP}
+    environ = {**WITH_KEYS, "STOCKTIDE_ORIGINS": SHOP}
     async with running_system(data, kafka.address, valkey.url, new_app_id(), environ) as system:
         yield system
 
@@ -136,16 +136,25 @@ async def test_a_right_that_a_key_has_is_granted(running: RunningSystem, shop: A
 
 
 async def test_a_warehouse_reports_for_itself_only(running: RunningSystem) -> None:
-    async with running.client("warehouse") as store:
+    options = ("--holder", unique_name("wms"), "--warehouse", "SH1", "--warehouse", "BJ1")
+    async with open_client(running.api, key=await make_key(running, "warehouse", *options)) as store:
+        await until_known(store, "/v1/expected?warehouse=SH1")
         await store.receive(unique_name("sku"), 5, "SH1")
-        for warehouse in ("XX9",):
-            movement = stock_received(unique_name("m"), ("a", 1), warehouse=warehouse)
-            assert (await store.post("/v1/movements", movement)).problem == FORBIDDEN
-            assert (await store.get(f"/v1/warehouses/{warehouse}/movements/a")).problem == FORBIDDEN
-            assert (await store.get(f"/v1/expected?warehouse={warehouse}")).problem == FORBIDDEN
+        movement = stock_received(unique_name("m"), ("a", 1), warehouse="XX9")
+        assert (await store.post("/v1/movements", movement)).problem == FORBIDDEN
+        assert (await store.get("/v1/warehouses/XX9/movements/a")).problem == FORBIDDEN
+        assert (await store.get("/v1/expected?warehouse=XX9")).problem == FORBIDDEN
         assert (await store.get("/v1/expected")).problem == FORBIDDEN
         assert (await store.get("/v1/expected?warehouse=SH1")).status == 200
         assert (await store.put("/v1/policies/jd", {})).problem == FORBIDDEN
+        assert (await store.get("/v1/policies/jd")).problem == FORBIDDEN
+
+
+async def test_the_first_key_of_the_role_warehouse_is_for_all_warehouses(running: RunningSystem) -> None:
+    async with running.client("warehouse") as store:
+        await store.receive(unique_name("sku"), 5, unique_name("WH"))
+        for path in ("/v1/expected", "/v1/expected?warehouse=XX9", "/v1/pools"):
+            assert (await store.get(path)).status == 200
         assert (await store.get("/v1/policies/jd")).problem == FORBIDDEN
 
 
@@ -234,7 +243,7 @@ async def test_a_new_key_is_listed_without_its_secret(running: RunningSystem) ->
 
 
 async def test_a_key_that_asks_too_often_gets_429(kafka: KafkaServer, valkey: RedisServer, tmp_path: Path) -> None:
-    environ = {"STOCKTIDE_OPEN": "0", "STOCKTIDE_REQUESTS_PER_SECOND": "3"}
+    environ = {**WITH_KEYS, "STOCKTIDE_REQUESTS_PER_SECOND": "3"}
     async with running_system(tmp_path / "data", kafka.address, valkey.url, new_app_id(), environ) as system:
         async with system.client("viewer") as viewer:
             answers = await asyncio.gather(*(viewer.get("/v1/channels") for _ in range(20)))
