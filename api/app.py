@@ -22,7 +22,7 @@ from stocktide.api.event_producer import ProduceFailed
 from stocktide.api.handlers.events import CALL_BYTES_MAX
 from stocktide.api.metrics import ApiMetrics
 from stocktide.api.requests import check_target
-from stocktide.api.routes import Route
+from stocktide.api.routes.route import Route
 from stocktide.tables.ledger.client import LedgerError, TooLarge
 from stocktide.tables.ledger.submission import Unsettled
 

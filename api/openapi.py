@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from stocktide.api.access.roles import PUBLIC, roles_of
-from stocktide.api.routes import Route
+from stocktide.api.routes.route import Route
 from stocktide.streams.contract import documents
 from stocktide.streams.contract.documents import Problem, encode
 

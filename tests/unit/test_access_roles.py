@@ -17,7 +17,8 @@ from stocktide.api.access.scopes import (
     frames_without_warehouses,
     without_warehouses,
 )
-from stocktide.api.routes import Handlers, make_routes
+from stocktide.api.routes.route import Handlers
+from stocktide.api.routes.table import make_routes
 from stocktide.streams.contract.events import Malformed, decode_event
 
 # The handlers are not called: the table of routes needs them as objects.

@@ -22,7 +22,7 @@ from stocktide.api.feeds.snapshots import SnapshotMonitor
 from stocktide.api.feeds.sse import ChannelFeeds, FeedHandler
 from stocktide.api.handlers.health import Readiness
 from stocktide.api.metrics import ApiMetrics
-from stocktide.api.routes import Route
+from stocktide.api.routes.route import Route
 from stocktide.api_server import run
 from stocktide.settings import Settings
 from stocktide.streams.contract.documents import Status

@@ -26,7 +26,7 @@ from stocktide.api.app import make_app
 from stocktide.api.listen import listen
 from stocktide.api.metrics import ApiMetrics
 from stocktide.api.requests import QUERY_BYTES_MAX, check_name, check_target, parse_query, read_message
-from stocktide.api.routes import Route
+from stocktide.api.routes.route import Route
 from stocktide.streams.contract.events import decode_event
 from tests.unit.access_parts import many_connections, open_guard
 
