@@ -45,10 +45,10 @@ from stocktide.api.handlers.webhooks import WebhookHandlers
 from stocktide.api.known_channels import KnownChannels
 from stocktide.api.listen import listen
 from stocktide.api.metrics import ApiMetrics
-from stocktide.api.openapi import make_openapi_document
 from stocktide.api.routes.route import Handlers
 from stocktide.api.routes.table import make_routes
 from stocktide.api.settled_reads import SettledReads
+from stocktide.api.spec.served import with_documents
 from stocktide.api.stale.reads import PublishedTables, StaleReads
 from stocktide.api.stale.topic_copy import TopicCopy
 from stocktide.api_access import Access, make_access
@@ -252,8 +252,8 @@ def _make_metrics(
 async def _listen(
     handlers: Handlers, feeds: Feeds, stack: AsyncExitStack, listening: socket.socket, access: Access
 ) -> None:
-    routes = make_routes(handlers)
-    app = make_app(routes, handlers.metrics, make_openapi_document(routes, version("stocktide")), access.guard)
+    routes = with_documents(make_routes(handlers), version("stocktide"))
+    app = make_app(routes, handlers.metrics, access.guard)
     handlers.metrics.watch(
         {
             "connections": ("Open connections", lambda: len(access.connections)),

@@ -187,7 +187,10 @@ ORDER_CODES = (
         "Check the id. Over Kafka an event waits for its order; over HTTP, place it first.",
     ),
     ErrorCode(
-        Outcome.TOO_MANY_EVENTS, (409,), "The order has been extended as often as it can be.", "Pay or cancel it."
+        Outcome.TOO_MANY_EVENTS,
+        (409,),
+        "The order has been extended as often as it can be, or too many events wait for it.",
+        "Pay or cancel it.",
     ),
     ErrorCode(Outcome.NOT_IN_ORDER, (409,), "The order has no line of this SKU.", _LOOK),
     ErrorCode(Outcome.MORE_THAN_OPEN, (409,), "More than is still to be shipped.", _LOOK),

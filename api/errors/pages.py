@@ -34,10 +34,12 @@ _PAGE = """<!doctype html>
 </body>
 </html>
 """
-_HEAD = """# Errors
-
-Every refusal over HTTP is a problem document (RFC 9457) with a stable `code`; its `type` is the path of the code's page, `/problems/{code}`, on the same API. Dead letters, rejected lines of `/v1/events` and frames of feeds carry the same codes. This list is made from the table `api/errors/codes.py`.
-"""
+_HEAD = (
+    "# Errors\n\n"
+    "Every refusal over HTTP is a problem document (RFC 9457) with a stable `code`; its `type` is the path of the"
+    " code's page, `/problems/{code}`, on the same API. Dead letters, rejected lines of `/v1/events` and frames of"
+    " feeds carry the same codes. This list is made from the table `api/errors/codes.py`.\n"
+)
 _OUTCOMES_HEAD = """
 ## Outcomes that are no errors
 

@@ -2,8 +2,17 @@
 
 from __future__ import annotations
 
-from stocktide.api.routes.route import SSE, Handlers, Route
+from stocktide.api.routes.route import CURSOR, SSE, Handlers, Parameter, Route, limit
 from stocktide.streams.contract import documents
+from stocktide.tables.ledger.client import PAGE_SKUS_MAX
+
+_RESUMES = (Parameter("last_event_id", str), Parameter("ticket", str))
+_RESUMES_BY_HEADER = (Parameter("Last-Event-ID", str),)
+_SELECTS = (Parameter("sku", is_list=True), Parameter("prefix", str, is_list=True))
+_REFUSED = {
+    422: ("too_many_subscriptions",),
+    503: ("too_many_subscribers",),
+}
 
 
 def channel_calls(handlers: Handlers) -> tuple[Route, ...]:
@@ -16,7 +25,7 @@ def channel_calls(handlers: Handlers) -> tuple[Route, ...]:
             handlers.stock.channel,
             "What a channel may sell, by page",
             answers={200: documents.ChannelPage},
-            query=("sku", "cursor", "limit"),
+            query=(Parameter("sku", is_list=True), CURSOR, limit(PAGE_SKUS_MAX)),
         ),
     )
 
@@ -32,7 +41,9 @@ def feed_calls(handlers: Handlers) -> tuple[Route, ...]:
             " `synced` once every known SKU was sent, `status` and `error`",
             answers={200: documents.ChannelUpdate},
             answer_type=SSE,
-            query=("last_event_id", "sku", "prefix", "ticket"),
+            problems=_REFUSED,
+            query=(*_RESUMES, *_SELECTS),
+            headers=_RESUMES_BY_HEADER,
         ),
         Route(
             "GET",
@@ -40,7 +51,8 @@ def feed_calls(handlers: Handlers) -> tuple[Route, ...]:
             handlers.sockets.socket,
             "The same over a WebSocket, with subscriptions by SKU and prefix",
             answers={101: None},
-            query=("last_event_id", "sku", "prefix", "ticket"),
+            problems={**_REFUSED, 426: ("upgrade_required",)},
+            query=(*_RESUMES, *_SELECTS),
         ),
         Route(
             "GET",
@@ -50,7 +62,9 @@ def feed_calls(handlers: Handlers) -> tuple[Route, ...]:
             " everything missed was sent, `status` and `error`",
             answers={200: documents.OrderUpdate},
             answer_type=SSE,
-            query=("last_event_id", "ticket"),
+            problems={503: ("too_many_subscribers",)},
+            query=_RESUMES,
+            headers=_RESUMES_BY_HEADER,
         ),
         Route(
             "POST",

@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
-from stocktide.api.handlers.audit_log import CSV
+from typing import Annotated, Any, Literal
+
+from msgspec import Meta
+
+from stocktide.api.handlers.audit_log import CSV, NEXT_HEADER, PAGE_ROWS_MAX
 from stocktide.api.handlers.policies import PolicyBody
+from stocktide.api.handlers.stock_list import BELOW_DIGITS_MAX, PAGE_SKUS_MAX
 from stocktide.api.handlers.webhooks import TestAnswer, WebhookAnswer, WebhookBody, WebhookPage
-from stocktide.api.requests import ACTOR_HEADER
-from stocktide.api.routes.route import NDJSON, Handlers, Route
+from stocktide.api.routes.route import ACTOR, CURSOR, LOCATION, NDJSON, Handler, Handlers, Parameter, Route, limit
 from stocktide.streams.contract import documents
+from stocktide.streams.contract.events import Time
+from stocktide.tables.ledger.outcomes import Outcome
+
+_WEBHOOK = "/v1/webhooks/{name}"
+_BELOW_MAX = 10**BELOW_DIGITS_MAX - 1
+_Below = Annotated[int, Meta(ge=-_BELOW_MAX, le=_BELOW_MAX)]
 
 
 def read_calls(handlers: Handlers) -> tuple[Route, ...]:
@@ -20,7 +30,14 @@ def read_calls(handlers: Handlers) -> tuple[Route, ...]:
             "SKUs with their numbers, by page: all, those with a prefix, those that a channel has in a mode, or those"
             " of which less than a number is available",
             answers={200: documents.StockPage},
-            query=("sku", "prefix", "mode", "below", "cursor", "limit"),
+            query=(
+                Parameter("sku", is_list=True),
+                Parameter("prefix"),
+                Parameter("mode", documents.Mode),
+                Parameter("below", _Below),
+                CURSOR,
+                limit(PAGE_SKUS_MAX),
+            ),
         ),
         Route(
             "GET",
@@ -30,57 +47,106 @@ def read_calls(handlers: Handlers) -> tuple[Route, ...]:
             answers={200: documents.AuditEntry},
             answer_type=NDJSON,
             other_types=(CSV,),
-            query=("actor", "since", "cursor", "limit", "format"),
+            answer_headers={200: (NEXT_HEADER,)},
+            problems={503: ("busy",)},
+            query=(
+                Parameter("actor"),
+                Parameter("since", Time),
+                CURSOR,
+                limit(PAGE_ROWS_MAX),
+                Parameter("format", Literal["ndjson", "csv"]),
+            ),
         ),
     )
 
 
 def policy_calls(handlers: Handlers) -> tuple[Route, ...]:
     """Policies, by channel and by SKU."""
-    policies = handlers.policies
+    policies, shown = handlers.policies, {200: documents.PolicyAnswer}
     rows: list[Route] = []
     for path in ("/v1/policies/{channel}", "/v1/policies/{channel}/{sku}"):
-        shown, named = {200: documents.PolicyAnswer}, (ACTOR_HEADER,)
         rows += (
             Route("GET", path, policies.get, "A policy", answers=shown),
-            Route("PUT", path, policies.put, "Replace a policy whole", body=PolicyBody, answers=shown, headers=named),
-            Route("DELETE", path, policies.delete, "Remove a policy", answers={204: None}, headers=named),
+            Route(
+                "PUT",
+                path,
+                policies.put,
+                "Replace a policy whole",
+                body=PolicyBody,
+                answers=shown,
+                problems={409: (Outcome.TOO_MANY_CHANNELS,), 503: (Outcome.SWEEP_PENDING,)},
+                headers=(ACTOR,),
+            ),
+            Route(
+                "DELETE",
+                path,
+                policies.delete,
+                "Remove a policy",
+                answers={204: None},
+                problems={404: (Outcome.UNKNOWN_POLICY,), 503: (Outcome.SWEEP_PENDING,)},
+                headers=(ACTOR,),
+            ),
         )
     return tuple(rows)
 
 
 def webhook_calls(handlers: Handlers) -> tuple[Route, ...]:
     """Webhooks to shops."""
-    webhooks, one = handlers.webhooks, "/v1/webhooks/{name}"
-    shown = {200: WebhookAnswer}
+    webhooks = handlers.webhooks
     return (
         Route("GET", "/v1/webhooks", webhooks.page, "All webhooks and how they go", answers={200: WebhookPage}),
-        Route("GET", one, webhooks.get, "A webhook and how it goes", answers=shown),
+        _webhook("GET", "", webhooks.get, "A webhook and how it goes"),
         Route(
             "PUT",
-            one,
+            _WEBHOOK,
             webhooks.put,
             "Define a webhook; the answer to a new one shows its secret, only then",
             body=WebhookBody,
             answers={200: WebhookAnswer, 201: WebhookAnswer},
+            answer_headers={201: (LOCATION,)},
+            problems={409: ("too_many_webhooks",), 422: ("url_not_allowed",)},
         ),
-        Route("DELETE", one, webhooks.delete, "Remove a webhook", answers={204: None}),
-        Route("POST", f"{one}/test", webhooks.test, "Make a test call at once", answers={200: TestAnswer}),
-        Route(
-            "POST", f"{one}/replay", webhooks.replay, "Send every SKU's state once more", answers={202: WebhookAnswer}
-        ),
-        Route("POST", f"{one}/rotate", webhooks.rotate, "Make a new secret; both sign for a day", answers=shown),
+        _webhook("DELETE", "", webhooks.delete, "Remove a webhook", 204, None),
+        _webhook("POST", "/test", webhooks.test, "Make a test call at once", of=TestAnswer),
+        _webhook("POST", "/replay", webhooks.replay, "Send every SKU's state once more", 202),
+        _webhook("POST", "/rotate", webhooks.rotate, "Make a new secret; both sign for a day"),
     )
 
 
+def _webhook(
+    method: str, path: str, handler: Handler, summary: str, status: int = 200, of: Any = WebhookAnswer
+) -> Route:
+    """A call of a webhook that is defined."""
+    unknown = {404: ("unknown_webhook",)}
+    return Route(method, _WEBHOOK + path, handler, summary, answers={status: of}, problems=unknown)
+
+
 def service_calls(handlers: Handlers) -> tuple[Route, ...]:
-    """Health, metrics and the board."""
+    """Health, metrics, the board, and the pages of error codes."""
     status = {200: documents.Status, 503: documents.Status}
-    readiness = handlers.readiness
+    readiness, pages = handlers.readiness, handlers.pages
+    missing = {404: ("not_found",)}
     return (
-        Route("GET", "/healthz", readiness.healthz, "Liveness", answers={200: None}),
+        Route("GET", "/healthz", readiness.healthz, "Liveness", answers={200: dict[str, str]}),
         Route("GET", "/readyz", readiness.readyz, "Readiness", answers=status),
-        Route("GET", "/metrics", handlers.metrics.get, "Prometheus", answers={200: None}),
-        Route("GET", "/", handlers.pages.index, "The live board", answers={200: None}),
-        Route("GET", "/board/{name}", handlers.pages.file, "What the board is made of", answers={200: None}),
+        Route("GET", "/metrics", handlers.metrics.get, "Prometheus", answers={200: str}, answer_type="text/plain"),
+        Route("GET", "/", pages.index, "The live board", answers={200: str}, answer_type="text/html"),
+        Route(
+            "GET",
+            "/board/{name}",
+            pages.file,
+            "What the board is made of",
+            answers={200: bytes},
+            answer_type="*/*",
+            problems=missing,
+        ),
+        Route(
+            "GET",
+            "/problems/{code}",
+            pages.problem,
+            "What an error code means and what to do about it: the `type` of problem documents",
+            answers={200: str},
+            answer_type="text/html",
+            problems=missing,
+        ),
     )

@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
-from stocktide.api.routes.route import NDJSON, Handlers, Route
+from typing import Literal
+
+from stocktide.api.handlers.history import PAGE_CHANGES_MAX
+from stocktide.api.handlers.pools import PAGE_POOLS_MAX
+from stocktide.api.routes.route import CURSOR, LOCATION, NDJSON, Handlers, Parameter, Route, limit
 from stocktide.streams.contract import documents
-from stocktide.streams.contract.events import Event, Movement
+from stocktide.streams.contract.events import Event, Movement, Time
+from stocktide.tables.ledger.client import PAGE_SKUS_MAX
+from stocktide.tables.ledger.outcomes import Outcome
+
+_UNKNOWN_SKU = {404: (Outcome.UNKNOWN_SKU,)}
 
 
 def input_calls(handlers: Handlers) -> tuple[Route, ...]:
@@ -18,6 +26,7 @@ def input_calls(handlers: Handlers) -> tuple[Route, ...]:
             body=Event,
             body_type=NDJSON,
             answers={202: documents.EventsTaken},
+            problems={413: ("too_many_lines",)},
         ),
         Route(
             "POST",
@@ -26,13 +35,19 @@ def input_calls(handlers: Handlers) -> tuple[Route, ...]:
             "One movement",
             body=Movement,
             answers={202: documents.MovementTaken},
+            answer_headers={202: (LOCATION,)},
+            problems={422: ("unknown_type", Outcome.OCCURRED_IN_FUTURE)},
         ),
         Route(
             "POST",
             "/v1/intake/{name}",
             handlers.intake.post,
-            "A webhook of a platform, signed by its secret; the answer is as the platform expects it",
-            answers={200: None},
+            "A webhook of a platform, signed by its secret; every answer is as the platform expects it",
+            body=bytes,
+            body_type="*/*",
+            answers={200: str},
+            answer_type="*/*",
+            problems={401: ("bad_signature",), 404: ("unknown_intake",)},
         ),
     )
 
@@ -46,6 +61,7 @@ def read_calls(handlers: Handlers) -> tuple[Route, ...]:
             handlers.stock.movement,
             "What a movement did, or its refusal",
             answers={200: documents.MovementAnswer},
+            problems={404: (Outcome.UNKNOWN_MOVEMENT,)},
         ),
         Route(
             "GET",
@@ -53,16 +69,30 @@ def read_calls(handlers: Handlers) -> tuple[Route, ...]:
             handlers.stock.expected,
             "Announced receipts, by page: what is to come, what came, and what came beyond it",
             answers={200: documents.AnnouncementPage},
-            query=("warehouse", "sku", "overdue", "cursor", "limit"),
+            query=(
+                Parameter("warehouse"),
+                Parameter("sku"),
+                Parameter("overdue", Literal["true", "false"]),
+                CURSOR,
+                limit(PAGE_SKUS_MAX),
+            ),
         ),
-        Route("GET", "/v1/stock/{sku}", handlers.stock.sku, "A SKU, everywhere", answers={200: documents.StockAnswer}),
+        Route(
+            "GET",
+            "/v1/stock/{sku}",
+            handlers.stock.sku,
+            "A SKU, everywhere",
+            answers={200: documents.StockAnswer},
+            problems=_UNKNOWN_SKU,
+        ),
         Route(
             "GET",
             "/v1/stock/{sku}/history",
             handlers.history.sku,
             "The changes of a SKU with their causes, newest first, by page",
             answers={200: documents.StockHistory},
-            query=("limit", "cursor", "since"),
+            problems={**_UNKNOWN_SKU, 503: ("busy",)},
+            query=(limit(PAGE_CHANGES_MAX), CURSOR, Parameter("since", Time)),
         ),
         Route(
             "GET",
@@ -70,6 +100,6 @@ def read_calls(handlers: Handlers) -> tuple[Route, ...]:
             handlers.pools.get,
             "Units that are set aside for a purpose, by page",
             answers={200: documents.PoolPage},
-            query=("purpose", "warehouse", "sku", "cursor", "limit"),
+            query=(Parameter("purpose"), Parameter("warehouse"), Parameter("sku"), CURSOR, limit(PAGE_POOLS_MAX)),
         ),
     )

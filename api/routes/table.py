@@ -10,6 +10,7 @@ def make_routes(handlers: Handlers) -> tuple[Route, ...]:
     """All calls."""
     return (
         *orders.order_calls(handlers),
+        *orders.order_change_calls(handlers),
         *orders.waiting_calls(handlers),
         *orders.approval_calls(handlers),
         *stock.input_calls(handlers),

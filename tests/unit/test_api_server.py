@@ -51,7 +51,7 @@ async def knows_two(cursor: str, limit: int) -> KnownSkus:
 
 async def serve(path: str, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]) -> TestServer:
     route = Route(method="GET", path=path, handler=handler, summary="", answers={})
-    server = TestServer(make_app([route], ApiMetrics(), b"{}", open_guard()))
+    server = TestServer(make_app([route], ApiMetrics(), open_guard()))
     await server.start_server()
     return server
 

@@ -73,7 +73,7 @@ def _routes() -> Iterator[Route]:
 async def port() -> AsyncIterator[int]:
     async with AsyncExitStack() as stack:
         listening = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
-        app = make_app(list(_routes()), ApiMetrics(), b"{}", open_guard())
+        app = make_app(list(_routes()), ApiMetrics(), open_guard())
         await listen(app, listening, stack, 1.0, many_connections())
         yield listening.getsockname()[1]
 
