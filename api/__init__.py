@@ -1,4 +1,4 @@
 """The HTTP API, the feeds and the board.
 
-In: requests. Out: durable responses, updates as Server-Sent Events. Begin with `routes.py`.
+In: requests. Out: durable responses, updates as Server-Sent Events. Begin with `routes/`.
 """

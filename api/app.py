@@ -22,7 +22,7 @@ from stocktide.api.event_producer import ProduceFailed
 from stocktide.api.handlers.events import CALL_BYTES_MAX
 from stocktide.api.metrics import ApiMetrics
 from stocktide.api.requests import check_target
-from stocktide.api.routes import Route
+from stocktide.api.routes.route import Route
 from stocktide.tables.ledger.client import LedgerError, TooLarge
 from stocktide.tables.ledger.submission import Unsettled
 
@@ -32,19 +32,14 @@ log = logging.getLogger(__name__)
 _NO_ROUTE = "none"
 
 
-def make_app(routes: Sequence[Route], metrics: ApiMetrics, spec: bytes, access: AccessGuard) -> web.Application:
-    """The application with these routes, and with `spec` at `/openapi.json`."""
+def make_app(routes: Sequence[Route], metrics: ApiMetrics, access: AccessGuard) -> web.Application:
+    """The application with these routes."""
     app = web.Application(middlewares=[_guard(metrics, access)], client_max_size=CALL_BYTES_MAX)
     app.on_response_prepare.append(access.origins.add_headers)
     for route in routes:
         # A name may hold any printable character; aiohttp's default for `{name}` excludes braces.
         path = re.sub(r"{(\w+)}", r"{\1:[^/]+}", route.path)
         app.router.add_route(route.method, path, route.handler)
-
-    async def serve_spec(request: web.Request) -> web.Response:
-        return web.Response(body=spec, headers={"Content-Type": problems.JSON_TYPE})
-
-    app.router.add_get("/openapi.json", serve_spec)
     return app
 
 

@@ -8,17 +8,19 @@ each refused line of an order) and `order`.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from http import HTTPStatus
 from typing import Any
 
 from aiohttp import web
 
+from stocktide.api.errors.codes import CODES
 from stocktide.streams.contract.documents import FieldError, encode
 from stocktide.streams.contract.events import Malformed
 from stocktide.tables.ledger.outcomes import Outcome
 
 PROBLEM_TYPE = "application/problem+json"
 JSON_TYPE = "application/json"
+# The page of a code, from the root of the API that answers.
+PAGE_PATH = "/problems/{code}"
 # After this the ledger has settled, unless there is an outage.
 RETRY_AFTER_SECONDS = 1
 
@@ -33,26 +35,7 @@ _STATUS_OF_OUTCOME: Mapping[str, int] = {
 }
 # How a detail begins that is the path of a field.
 _PATHS = ("lines[", "remove[", "add[")
-_SENTENCE_OF_OUTCOME: Mapping[str, str] = {
-    Outcome.INSUFFICIENT_STOCK: "There is not enough stock for this order.",
-    Outcome.CHANNEL_SUSPENDED: "The channel does not sell this SKU at the moment.",
-    Outcome.UNKNOWN_SKU: "No warehouse, announcement or policy has ever named this SKU.",
-    Outcome.PREORDER_CAP_REACHED: "The order asks for more than may still be preordered.",
-    Outcome.TOO_MANY_HELD: "The channel or the buyer would hold more unpaid units than the channel's policy allows.",
-    Outcome.CONFLICT: "This id was used before, for something else.",
-    Outcome.ALREADY_FINAL: "The order can no longer be changed in this way.",
-    Outcome.UNKNOWN_ORDER: "There is no order of this id.",
-    Outcome.UNKNOWN_POLICY: "There is no policy at this level.",
-    Outcome.NOT_IN_ORDER: "The order has no line of this SKU.",
-    Outcome.MORE_THAN_OPEN: "More than is still to be shipped.",
-    Outcome.TOO_MANY_EVENTS: "The order has been extended as often as it can be.",
-    Outcome.TOO_LARGE: "It would make a record larger than one may be; divide it, or use fewer or shorter names.",
-    Outcome.TOO_MANY_CHANNELS: "As many channels are known as there may be.",
-    Outcome.TOO_MANY_EXPECTED: "As many receipts of this SKU are announced as there may be.",
-    Outcome.OCCURRED_IN_FUTURE: "It is further ahead of this system's clock than is allowed.",
-    Outcome.SWEEP_PENDING: "An earlier change of policy is still being published; try again.",
-}
-_CODE_OF_STATUS: Mapping[int, str] = {
+CODE_OF_STATUS: Mapping[int, str] = {
     400: "bad_request",
     404: "not_found",
     405: "method_not_allowed",
@@ -62,6 +45,7 @@ _CODE_OF_STATUS: Mapping[int, str] = {
     414: "uri_too_long",
     415: "unsupported_media_type",
     417: "expectation_failed",
+    426: "upgrade_required",
     431: "headers_too_large",
     500: "internal_error",
 }
@@ -87,7 +71,7 @@ def problem_response(
 ) -> web.Response:
     """A problem document; `more` are its extension members."""
     document = {
-        "type": f"urn:stocktide:problem:{code}",
+        "type": PAGE_PATH.format(code=code),
         "title": code.replace("_", " ").capitalize(),
         "status": status,
         # Bytes of a header that are not UTF-8 are surrogates, which JSON cannot represent.
@@ -102,13 +86,13 @@ def problem_response(
 def from_outcome(outcome: str, detail: str | None = None, **more: Any) -> web.Response:
     """The problem document of a refusal."""
     if outcome == Outcome.OCCURRED_IN_FUTURE:
-        return from_malformed(Malformed(outcome, _SENTENCE_OF_OUTCOME[outcome], "occurred_at"))
+        return from_malformed(Malformed(outcome, CODES[outcome].meaning, "occurred_at"))
     if detail is not None and detail.startswith(_PATHS):
-        what = _SENTENCE_OF_OUTCOME.get(outcome, f"The ledger answered {outcome}.")
+        what = _meaning(outcome)
         detail, more = f"`{detail}`: {what}", more | {"errors": [FieldError(detail, what)]}
     status = _STATUS_OF_OUTCOME.get(outcome, 409)
     headers = {"Retry-After": str(RETRY_AFTER_SECONDS)} if status == 503 else None
-    sentence = detail or _SENTENCE_OF_OUTCOME.get(outcome) or f"The ledger answered {outcome}."
+    sentence = detail or _meaning(outcome)
     return problem_response(status, outcome, sentence, headers, **more)
 
 
@@ -134,7 +118,7 @@ def not_found(code: str, detail: str) -> web.Response:
 
 def unknown_sku() -> web.Response:
     """404 for a SKU that nothing has named."""
-    return not_found(Outcome.UNKNOWN_SKU, _SENTENCE_OF_OUTCOME[Outcome.UNKNOWN_SKU])
+    return not_found(Outcome.UNKNOWN_SKU, CODES[Outcome.UNKNOWN_SKU].meaning)
 
 
 def service_unavailable(code: str, detail: str) -> web.Response:
@@ -145,6 +129,11 @@ def service_unavailable(code: str, detail: str) -> web.Response:
 def from_http_exception(error: web.HTTPException) -> web.Response:
     """The problem document of an error of aiohttp (no route, wrong method, body too large), with its headers."""
     status = error.status
-    code = _CODE_OF_STATUS.get(status) or HTTPStatus(status).name.lower()
+    code = CODE_OF_STATUS.get(status, "bad_request" if status < 500 else "internal_error")
     headers = {name: error.headers[name] for name in ("Allow",) if name in error.headers}
     return problem_response(status, code, _SENTENCE_OF_STATUS.get(status) or error.text or error.reason, headers)
+
+
+def _meaning(outcome: str) -> str:
+    known = CODES.get(outcome)
+    return f"The ledger answered {outcome}." if known is None else known.meaning

@@ -45,9 +45,10 @@ from stocktide.api.handlers.webhooks import WebhookHandlers
 from stocktide.api.known_channels import KnownChannels
 from stocktide.api.listen import listen
 from stocktide.api.metrics import ApiMetrics
-from stocktide.api.openapi import make_openapi_document
-from stocktide.api.routes import Handlers, make_routes
+from stocktide.api.routes.route import Handlers
+from stocktide.api.routes.table import make_routes
 from stocktide.api.settled_reads import SettledReads
+from stocktide.api.spec.served import with_documents
 from stocktide.api.stale.reads import PublishedTables, StaleReads
 from stocktide.api.stale.topic_copy import TopicCopy
 from stocktide.api_access import Access, make_access
@@ -143,9 +144,7 @@ def _make_handlers(
     ledger = Ledger(redis, settings.app_id, limits)
     submitter = Submitter(ledger, settlements)
     reads = SettledReads(settlements, settings.request_seconds)
-    tables = PublishedTables(*(TopicCopy(_opener(settings, topic)) for topic in (STOCK, RESERVATIONS)))
-    stale = StaleReads(reads, tables)
-    stack.push_async_callback(stale.close)
+    stale = _make_stale_reads(settings, stack, reads)
     batcher = CommandBatcher(submitter)
     stack.push_async_callback(batcher.close)
     known = KnownChannels(submitter)
@@ -161,10 +160,10 @@ def _make_handlers(
         "feeds": partial(health.check_feeds, feeds.source),
         "stalls": partial(health.check_stalls, stalls),
     }
+    readiness = health.Readiness(checks, feeds.notify)
     access.owners.read = partial(_read_channel, ledger, reads)
     hub = feeds.hub
     snapshots = SnapshotMonitor(hub, lambda cursor, limit: reads.settled(lambda: ledger.read_known_skus(cursor, limit)))
-    readiness = health.Readiness(checks, feeds.notify)
     channel_feeds = ChannelFeeds(
         hub, CatchUp(hub, feeds.source), known, snapshots, lambda: readiness.latest, feeds.open_feeds
     )
@@ -176,12 +175,7 @@ def _make_handlers(
         stock_list=StockListHandler(ledger, reads, stale),
         audit_log=AuditLogHandler(_opener(settings, AUDIT)),
         pools=PoolHandler(ledger, reads),
-        history=HistoryHandler(
-            ledger,
-            reads,
-            LedgerControl(redis, settings.app_id).settled,
-            partial(KafkaLog, settings.kafka, JOURNAL.full_name(settings.app_id), **settings.kafka_access()),
-        ),
+        history=_make_history(settings, redis, ledger, reads),
         policies=PolicyHandlers(submitter, ledger, reads, settings.publish_interval_ms),
         events=EventHandlers(event_producer, settings.app_id, settings.request_seconds, limits.future_ms),
         intake=IntakeHandler(event_producer, settings.app_id, read_enabled_mappings()),
@@ -196,6 +190,19 @@ def _make_handlers(
         webhooks=make_webhooks(known),
         post_ticket=access.tickets.post,
     )
+
+
+def _make_stale_reads(settings: Settings, stack: AsyncExitStack, reads: SettledReads) -> StaleReads:
+    tables = PublishedTables(*(TopicCopy(_opener(settings, topic)) for topic in (STOCK, RESERVATIONS)))
+    stale = StaleReads(reads, tables)
+    stack.push_async_callback(stale.close)
+    return stale
+
+
+def _make_history(settings: Settings, redis: Redis, ledger: Ledger, reads: SettledReads) -> HistoryHandler:
+    journal = JOURNAL.full_name(settings.app_id)
+    open_log = partial(KafkaLog, settings.kafka, journal, **settings.kafka_access())
+    return HistoryHandler(ledger, reads, LedgerControl(redis, settings.app_id).settled, open_log)
 
 
 def _opener(settings: Settings, topic: Topic) -> Callable[[], Awaitable[AIOKafkaConsumer]]:
@@ -245,8 +252,8 @@ def _make_metrics(
 async def _listen(
     handlers: Handlers, feeds: Feeds, stack: AsyncExitStack, listening: socket.socket, access: Access
 ) -> None:
-    routes = make_routes(handlers)
-    app = make_app(routes, handlers.metrics, make_openapi_document(routes, version("stocktide")), access.guard)
+    routes = with_documents(make_routes(handlers), version("stocktide"))
+    app = make_app(routes, handlers.metrics, access.guard)
     handlers.metrics.watch(
         {
             "connections": ("Open connections", lambda: len(access.connections)),

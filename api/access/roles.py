@@ -72,7 +72,9 @@ ROLES_OF: Mapping[tuple[str, str], Roles] = {
     ("GET", "/metrics"): frozenset((OPERATOR, METRICS)),
     ("GET", "/"): PUBLIC,
     ("GET", "/board/{name}"): PUBLIC,
+    ("GET", "/problems/{code}"): PUBLIC,
     ("GET", "/openapi.json"): PUBLIC,
+    ("GET", "/asyncapi.json"): PUBLIC,
 }
 # Browsers cannot send a header with these: a ticket in the query replaces the key.
 TICKETED = frozenset(path for _, path in ROLES_OF if path.endswith(("/feed", "/socket")))

@@ -30,7 +30,7 @@ from stocktide.api.feeds.subscriber import (
     Write,
 )
 from stocktide.api.requests import check_channel
-from stocktide.streams.contract.documents import Status, encode
+from stocktide.streams.contract.documents import FeedPosition, Status, encode
 from stocktide.tables.settlement.stalls import describe_error
 
 
@@ -136,4 +136,4 @@ class OrderSubscription(Subscription):
         # At the end everything that the hub has read was sent.
         self._is_synced, self._seen = True, None
         frame_id = self._hub.ids.format(self._hub.position)
-        return notices + frames + SSE.event("synced", encode({"channel": self._name}), frame_id)
+        return notices + frames + SSE.event("synced", encode(FeedPosition(self._name)), frame_id)

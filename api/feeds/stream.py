@@ -23,7 +23,7 @@ from stocktide.api.feeds.hub import TopicHub
 from stocktide.api.feeds.offset_vector import UNKNOWN_ID, OffsetVector, UnusableId
 from stocktide.api.feeds.subscriber import Subscription, Write
 from stocktide.api.requests import parse_query
-from stocktide.streams.contract.documents import Status, encode
+from stocktide.streams.contract.documents import FeedError, FeedPosition, FeedReset, Status, encode
 
 log = logging.getLogger(__name__)
 
@@ -129,7 +129,7 @@ def _disconnect(request: web.Request, name: str, reason: FeedEnded) -> None:
     transport = request.transport
     if transport is None:
         return
-    frame = SSE.event("error", encode({"code": reason.name, "detail": str(reason)}))
+    frame = SSE.event("error", encode(FeedError(reason.name, str(reason))))
     # Written directly, because the response waits for the client; chunked like the response, with the last chunk.
     transport.write(b"%x\r\n%s\r\n0\r\n\r\n" % (len(frame), frame))
     transport.close()
@@ -141,6 +141,6 @@ def _resumption(
 ) -> bytes:
     """The response to a client's id: `resumed`, or `reset` with the reason."""
     if since is not None:
-        return frames.event("resumed", encode({"channel": channel}))
+        return frames.event("resumed", encode(FeedPosition(channel)))
     reason = seen if isinstance(seen, UnusableId) else UNKNOWN_ID
-    return frames.event("reset", encode({"channel": channel, "reason": str(reason)}))
+    return frames.event("reset", encode(FeedReset(channel, str(reason))))

@@ -20,7 +20,7 @@ from stocktide.api.feeds.frames import SSE, FrameFormat
 from stocktide.api.feeds.hub import Hub, TopicHub
 from stocktide.api.feeds.offset_vector import OffsetVector
 from stocktide.api.feeds.selection import EVERYTHING, Selection
-from stocktide.streams.contract.documents import encode
+from stocktide.streams.contract.documents import FeedPosition, encode
 
 Write = Callable[[bytes], Awaitable[None]]
 
@@ -238,4 +238,4 @@ class FeedSubscription(Subscription):
         self._cursor = Cursor(position, self._hub.position if position == self._channel.end else seen)
         self._target = None
         frame_id = self._hub.ids.format(self._cursor.seen, self._view.id_tail)
-        return self._frames.event("synced", encode({"channel": self._channel.name}), frame_id)
+        return self._frames.event("synced", encode(FeedPosition(self._channel.name)), frame_id)

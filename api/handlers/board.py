@@ -1,6 +1,6 @@
-"""Serves the live board, the static files of the folder `board`.
+"""Serves the live board, the static files of the folder `board`, and the pages of error codes.
 
-In: a request for `/` or a file of the board. Out: the file, or 404.
+In: a request for `/`, a file of the board, or a code. Out: the file or the page, or 404.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from pathlib import Path
 from aiohttp import web
 
 from stocktide.api import problems
+from stocktide.api.errors.pages import page_of
 
 BOARD_FOLDER = Path(__file__).parents[1] / "board"
 # The next load shows a new version of the board.
@@ -18,7 +19,7 @@ _TYPES = frozenset({".css", ".js", ".svg", ".html", ".png", ".ico"})
 
 
 class BoardHandlers:
-    """Serves the files of the board."""
+    """Serves the files of the board and the pages of error codes."""
 
     async def index(self, request: web.Request) -> web.StreamResponse:
         """`GET /`."""
@@ -35,3 +36,10 @@ class BoardHandlers:
         if Path(name).name != name or path.suffix not in _TYPES or not path.is_file():
             return problems.not_found("not_found", "The board has no such file.")
         return web.FileResponse(path, headers=_HEADERS)
+
+    async def problem(self, request: web.Request) -> web.StreamResponse:
+        """`GET /problems/{code}`."""
+        page = page_of(request.match_info["code"])
+        if page is None:
+            return problems.not_found("not_found", "There is no error of this code.")
+        return web.Response(text=page, content_type="text/html")

@@ -553,3 +553,23 @@ class Status(_Document, frozen=True):
 
     ready: bool
     reasons: dict[str, str]
+
+
+class FeedPosition(_Document, frozen=True):
+    """`resumed`: the feed continues after the client's id. `synced`: everything that was there before is sent."""
+
+    channel: str
+
+
+class FeedReset(_Document, frozen=True):
+    """The client's id could not be honoured, and why: everything is sent anew."""
+
+    channel: str
+    reason: str
+
+
+class FeedError(_Document, frozen=True):
+    """Why the server ends a feed."""
+
+    code: str
+    detail: str

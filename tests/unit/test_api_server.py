@@ -22,7 +22,7 @@ from stocktide.api.feeds.snapshots import SnapshotMonitor
 from stocktide.api.feeds.sse import ChannelFeeds, FeedHandler
 from stocktide.api.handlers.health import Readiness
 from stocktide.api.metrics import ApiMetrics
-from stocktide.api.routes import Route
+from stocktide.api.routes.route import Route
 from stocktide.api_server import run
 from stocktide.settings import Settings
 from stocktide.streams.contract.documents import Status
@@ -51,7 +51,7 @@ async def knows_two(cursor: str, limit: int) -> KnownSkus:
 
 async def serve(path: str, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]) -> TestServer:
     route = Route(method="GET", path=path, handler=handler, summary="", answers={})
-    server = TestServer(make_app([route], ApiMetrics(), b"{}", open_guard()))
+    server = TestServer(make_app([route], ApiMetrics(), open_guard()))
     await server.start_server()
     return server
 

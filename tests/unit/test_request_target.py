@@ -26,7 +26,7 @@ from stocktide.api.app import make_app
 from stocktide.api.listen import listen
 from stocktide.api.metrics import ApiMetrics
 from stocktide.api.requests import QUERY_BYTES_MAX, check_name, check_target, parse_query, read_message
-from stocktide.api.routes import Route
+from stocktide.api.routes.route import Route
 from stocktide.streams.contract.events import decode_event
 from tests.unit.access_parts import many_connections, open_guard
 
@@ -73,7 +73,7 @@ def _routes() -> Iterator[Route]:
 async def port() -> AsyncIterator[int]:
     async with AsyncExitStack() as stack:
         listening = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
-        app = make_app(list(_routes()), ApiMetrics(), b"{}", open_guard())
+        app = make_app(list(_routes()), ApiMetrics(), open_guard())
         await listen(app, listening, stack, 1.0, many_connections())
         yield listening.getsockname()[1]
 

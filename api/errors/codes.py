@@ -1,0 +1,342 @@
+"""The one table of error codes: what each means and what to do about it.
+
+In: nothing. Out: rows by code, from which problem documents, the OpenAPI document, the pages of `/problems/{code}` and
+`docs/errors.md` are made. A code is stable; its sentences may change.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from msgspec import Struct
+
+from stocktide.tables.ledger.outcomes import Outcome
+
+
+class ErrorCode(Struct, frozen=True):
+    """A code. `statuses`: those with which an answer carries it; none: it is found in lines, dead letters or feeds."""
+
+    code: str
+    statuses: tuple[int, ...]
+    meaning: str
+    remedy: str
+
+
+_SAME_AGAIN = "Send the same request again after `Retry-After` seconds; it is applied once, however often it is sent."
+_FIX = "Correct the request; the same one is refused again."
+_LOOK = "Read the order or the SKU, and decide anew."
+
+REQUEST_CODES = (
+    ErrorCode("bad_request", (400,), "The request cannot be read.", _FIX),
+    ErrorCode("malformed_request", (400,), "The bytes are no HTTP request.", "Use an HTTP client, and HTTP/1.1."),
+    ErrorCode(
+        "malformed_path",
+        (400,),
+        "The path or the query has an escape that is not whole, or that is not UTF-8.",
+        "Write each byte of a name's UTF-8 that is not a plain letter or digit as `%XX`, and `%` itself as `%25`.",
+    ),
+    ErrorCode(
+        "malformed_body",
+        (400,),
+        "The body is not what its headers say.",
+        "Check `Content-Encoding` and `Content-Length`. In a dead letter: compare the body with the mapping.",
+    ),
+    ErrorCode("malformed_json", (400,), "The body is no JSON document in UTF-8.", _FIX),
+    ErrorCode("not_found", (404,), "There is nothing at this path.", "Compare the path with `/openapi.json`."),
+    ErrorCode(
+        "method_not_allowed", (405,), "This path does not take that method.", "Use one of the methods in `Allow`."
+    ),
+    ErrorCode(
+        "request_timeout",
+        (408,),
+        "The header or the body of the request did not arrive in time.",
+        "Send it again, without pauses.",
+    ),
+    ErrorCode("length_required", (411,), "The request has to say how long it is.", "Send `Content-Length`."),
+    ErrorCode(
+        "too_many_lines",
+        (413,),
+        "The call has more lines than one call may have.",
+        "Divide it into several calls.",
+    ),
+    ErrorCode("uri_too_long", (414,), "The path or the query is too long.", "Ask for fewer names in one call."),
+    ErrorCode(
+        "unsupported_media_type",
+        (415,),
+        "The body's `Content-Type` or `Content-Encoding` is not taken here.",
+        "Send JSON as `application/json`, NDJSON as `application/x-ndjson`, as it is or packed by gzip or deflate.",
+    ),
+    ErrorCode("expectation_failed", (417,), "The header `Expect` asks for what is not offered.", "Leave it out."),
+    ErrorCode("invalid_field", (422,), "A field or a parameter has a value that it may not have.", _FIX),
+    ErrorCode("missing_field", (422,), "A required field is missing.", _FIX),
+    ErrorCode("unknown_type", (422,), "The `type` of the event is not known.", _FIX),
+    ErrorCode(
+        "too_many_subscriptions",
+        (422,),
+        "The feed would have more SKUs and prefixes than one may have.",
+        "Subscribe to fewer, to a prefix, or to the whole channel.",
+    ),
+    ErrorCode(
+        "upgrade_required", (426,), "This path is a WebSocket.", "Open it as a WebSocket, or use `/feed` beside it."
+    ),
+    ErrorCode("headers_too_large", (431,), "A header is too long.", "Send a shorter one."),
+    ErrorCode(
+        "internal_error",
+        (500,),
+        "This is a fault of Stocktide.",
+        "Report it with the lines of the API's log. A state that was promised is kept.",
+    ),
+)
+ACCESS_CODES = (
+    ErrorCode(
+        "key_in_url",
+        (400,),
+        "A key is in the URL, which is logged on its way.",
+        "Send it as `Authorization: Bearer stk_…`; for a feed of a browser, use a ticket. Replace the key.",
+    ),
+    ErrorCode(
+        "unauthorized",
+        (401,),
+        "There is no key or ticket, or it is not valid any more.",
+        "Send a valid key as `Authorization: Bearer stk_…`; a ticket is used once, within 30 s.",
+    ),
+    ErrorCode(
+        "bad_signature",
+        (401,),
+        "The signature of the webhook is missing or wrong.",
+        "Compare the secret of the mapping with that of the platform.",
+    ),
+    ErrorCode(
+        "forbidden",
+        (403,),
+        "The key has not the right to do this, or is for another channel or other warehouses.",
+        "Use a key with the right, or ask an operator for one.",
+    ),
+    ErrorCode(
+        "foreign_origin",
+        (403,),
+        "The page that makes the call is of an origin that is not listed.",
+        "List it in `STOCKTIDE_ORIGINS`.",
+    ),
+    ErrorCode(
+        "same_actor",
+        (403,),
+        "Whoever asked for it does not approve it.",
+        "A second person approves it, with a key of their own.",
+    ),
+    ErrorCode(
+        "too_many_requests",
+        (429,),
+        "The key makes more requests, or asks for more tickets, than it may.",
+        "Wait for `Retry-After` seconds, and send fewer.",
+    ),
+)
+OUTAGE_CODES = (
+    ErrorCode("unsettled", (503,), "It was not settled in time; it may be applied, or not.", _SAME_AGAIN),
+    ErrorCode("overloaded", (503,), "More is asked than can be answered in time.", _SAME_AGAIN),
+    ErrorCode("unavailable", (503,), "The ledger or Kafka cannot answer now.", _SAME_AGAIN),
+    ErrorCode("busy", (503,), "As many calls as may read a log at the same time do so.", _SAME_AGAIN),
+    ErrorCode("too_many_connections", (503,), "As many connections are open as may be.", "Connect again in a moment."),
+    ErrorCode("too_many_subscribers", (503,), "As many feeds are open as may be.", "Connect again, or add a process."),
+    ErrorCode(
+        Outcome.SWEEP_PENDING, (503,), "An earlier change of policy is still being published; try again.", _SAME_AGAIN
+    ),
+)
+ORDER_CODES = (
+    ErrorCode(
+        Outcome.INSUFFICIENT_STOCK,
+        (409,),
+        "There is not enough stock for this order.",
+        "Offer less, or order again later with a new `order_id`: this refusal stands.",
+    ),
+    ErrorCode(
+        Outcome.CHANNEL_SUSPENDED,
+        (409,),
+        "The channel does not sell this SKU at the moment.",
+        "Wait until its feed says that it sells again, then order with a new `order_id`.",
+    ),
+    ErrorCode(
+        Outcome.UNKNOWN_SKU,
+        (404, 409),
+        "No warehouse, announcement or policy has ever named this SKU.",
+        "Check the name. A movement, an announcement or a policy of the SKU makes it known.",
+    ),
+    ErrorCode(
+        Outcome.PREORDER_CAP_REACHED,
+        (409,),
+        "The order asks for more than may still be preordered.",
+        "Offer less, or raise `preorder_cap` in the policy.",
+    ),
+    ErrorCode(
+        Outcome.TOO_MANY_HELD,
+        (409,),
+        "The channel or the buyer would hold more unpaid units than the channel's policy allows.",
+        "Pay or cancel held orders first.",
+    ),
+    ErrorCode(
+        Outcome.CONFLICT,
+        (409,),
+        "This id was used before, for something else.",
+        "Use a new id for what is new; a repeat has the same body.",
+    ),
+    ErrorCode(Outcome.ALREADY_FINAL, (409,), "The order can no longer be changed in this way.", _LOOK),
+    ErrorCode(
+        Outcome.UNKNOWN_ORDER,
+        (404,),
+        "There is no order of this id.",
+        "Check the id. Over Kafka an event waits for its order; over HTTP, place it first.",
+    ),
+    ErrorCode(
+        Outcome.TOO_MANY_EVENTS,
+        (409,),
+        "The order has been extended as often as it can be, or too many events wait for it.",
+        "Pay or cancel it.",
+    ),
+    ErrorCode(Outcome.NOT_IN_ORDER, (409,), "The order has no line of this SKU.", _LOOK),
+    ErrorCode(Outcome.MORE_THAN_OPEN, (409,), "More than is still to be shipped.", _LOOK),
+    ErrorCode(Outcome.MORE_THAN_SHIPPED, (409,), "More comes back than was shipped.", _LOOK),
+    ErrorCode(
+        Outcome.TOO_LARGE,
+        (413,),
+        "It is larger than a body, a batch or a record may be.",
+        "Divide it, or use fewer or shorter names.",
+    ),
+    ErrorCode(
+        Outcome.TOO_MANY_CHANNELS,
+        (409,),
+        "As many channels are known as there may be.",
+        "Use one of the known channels.",
+    ),
+    ErrorCode("unknown_approval", (404,), "No request of this id needs an approval.", "Check the id."),
+    ErrorCode(
+        Outcome.UNKNOWN_POLICY, (404,), "There is no policy at this level.", "Nothing is to be done: it is removed."
+    ),
+)
+MOVEMENT_CODES = (
+    ErrorCode(
+        Outcome.OCCURRED_IN_FUTURE,
+        (422,),
+        "It is further ahead of this system's clock than is allowed.",
+        "Set the sender's clock, and send the time at which it happened.",
+    ),
+    ErrorCode(
+        Outcome.UNKNOWN_MOVEMENT,
+        (404, 409),
+        "The warehouse has sent no movement of this id yet.",
+        "Ask again in a moment, or check warehouse and id.",
+    ),
+    ErrorCode(Outcome.MORE_THAN_DAMAGED, (409,), "More is scrapped than is damaged.", "Count the damaged units."),
+    ErrorCode(
+        Outcome.COUNT_TOO_OLD,
+        (409,),
+        "The count is as of a time that is too long ago to be carried forward.",
+        "Count again, and send it within a day.",
+    ),
+    ErrorCode(
+        Outcome.TOO_OLD,
+        (409,),
+        "The event is older than ids are kept: whether it was applied before is not known.",
+        "Compare with the stock, and send a count if it differs.",
+    ),
+    ErrorCode(
+        Outcome.NOT_VOIDABLE,
+        (409,),
+        "Only receipts, adjustments and transfers that were applied can be voided.",
+        "Correct the stock by an adjustment or a count.",
+    ),
+    ErrorCode(Outcome.ALREADY_VOIDED, (409,), "The movement has been voided before.", "Nothing is to be done."),
+    ErrorCode(
+        Outcome.TOO_MANY_EXPECTED,
+        (409,),
+        "As many receipts of this SKU are announced as there may be.",
+        "Withdraw some, or announce them together.",
+    ),
+    ErrorCode(
+        Outcome.MORE_THAN_AVAILABLE,
+        (409,),
+        "More is to be set aside than is available in this warehouse.",
+        "Set fewer units aside.",
+    ),
+    ErrorCode(
+        Outcome.MORE_THAN_RESERVED, (409,), "More is to be released than the pool holds.", "Read `/v1/pools` first."
+    ),
+    ErrorCode(Outcome.POOL_ENDED, (409,), "The pool would have ended already.", "Send a later `until`, or none."),
+)
+INTEGRATION_CODES = (
+    ErrorCode(
+        "unknown_intake",
+        (404,),
+        "There is no mapping of this name that has a secret.",
+        "Set `STOCKTIDE_INTAKE_<NAME>_SECRET`, and check the path.",
+    ),
+    ErrorCode("unknown_webhook", (404,), "There is no webhook of this name.", "Define it by `PUT` first."),
+    ErrorCode("too_many_webhooks", (409,), "As many webhooks are defined as there may be.", "Remove one first."),
+    ErrorCode(
+        "url_not_allowed",
+        (422,),
+        "This URL can never be called: its scheme or its address is not allowed.",
+        "Use a public `https` address, or list the block in `STOCKTIDE_WEBHOOK_ALLOW`.",
+    ),
+    ErrorCode(
+        "unknown_mapping", (), "A stored webhook names a mapping that the worker has not.", "Add the mapping's file."
+    ),
+    ErrorCode(
+        "unknown_word",
+        (),
+        "The platform sent a word that the mapping does not know.",
+        "Add it to the mapping, and send the dead letter again.",
+    ),
+    ErrorCode(
+        "fetch_failed",
+        (),
+        "The platform did not give the order that its webhook names.",
+        "Check the token, and send the dead letter again.",
+    ),
+    ErrorCode("undecidable", (), "The ledger fails on this event: a fault of Stocktide.", "Report it with the event."),
+    ErrorCode(
+        "row_refused",
+        (),
+        "Kafka refuses a row that was derived.",
+        "Compare the topic's `max.message.bytes` with `topics`.",
+    ),
+    ErrorCode(
+        "unreadable_batch", (), "A record of the journal cannot be read.", "Run `stocktide audit`, and report it."
+    ),
+)
+FEED_CODES = (
+    ErrorCode(
+        "bad_message", (), "A message of the client is not one of the documented ones.", "Correct it, then connect."
+    ),
+    ErrorCode("key_not_valid", (), "The key of the feed has expired or was revoked.", "Connect with a valid key."),
+    ErrorCode(
+        "too_slow",
+        (),
+        "The client read nothing, or answered no ping, for too long.",
+        "Connect again with the last id; read faster, or select fewer SKUs.",
+    ),
+    ErrorCode(
+        "stream_recreated", (), "The log of the feed was made anew.", "Connect again; the feed begins with `reset`."
+    ),
+    ErrorCode(
+        "too_many_messages", (), "The client sends messages faster than they are taken.", "Send fewer, with more names."
+    ),
+    ErrorCode("shutting_down", (), "The process stops.", "Connect again with the last id."),
+    ErrorCode(
+        "not_first_message",
+        (),
+        "Only a client's first message resumes a feed.",
+        "Send `last_event_id` in the first message, or in the query.",
+    ),
+    ErrorCode("not_subscribed", (), "What is to be unsubscribed was not subscribed just so.", _FIX),
+)
+# By subject, for the reader of the list.
+SUBJECTS: Mapping[str, tuple[ErrorCode, ...]] = {
+    "Requests": REQUEST_CODES,
+    "Access": ACCESS_CODES,
+    "Outages and limits": OUTAGE_CODES,
+    "Orders and policies": ORDER_CODES,
+    "Movements": MOVEMENT_CODES,
+    "Webhooks, mappings and dead letters": INTEGRATION_CODES,
+    "Feeds": FEED_CODES,
+}
+CODES: Mapping[str, ErrorCode] = {str(row.code): row for rows in SUBJECTS.values() for row in rows}

@@ -1,0 +1,152 @@
+"""The calls of operators: lists, the audit, policies, webhooks; and of the service itself."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from msgspec import Meta
+
+from stocktide.api.handlers.audit_log import CSV, NEXT_HEADER, PAGE_ROWS_MAX
+from stocktide.api.handlers.policies import PolicyBody
+from stocktide.api.handlers.stock_list import BELOW_DIGITS_MAX, PAGE_SKUS_MAX
+from stocktide.api.handlers.webhooks import TestAnswer, WebhookAnswer, WebhookBody, WebhookPage
+from stocktide.api.routes.route import ACTOR, CURSOR, LOCATION, NDJSON, Handler, Handlers, Parameter, Route, limit
+from stocktide.streams.contract import documents
+from stocktide.streams.contract.events import Time
+from stocktide.tables.ledger.outcomes import Outcome
+
+_WEBHOOK = "/v1/webhooks/{name}"
+_BELOW_MAX = 10**BELOW_DIGITS_MAX - 1
+_Below = Annotated[int, Meta(ge=-_BELOW_MAX, le=_BELOW_MAX)]
+
+
+def read_calls(handlers: Handlers) -> tuple[Route, ...]:
+    """Lists for operators."""
+    return (
+        Route(
+            "GET",
+            "/v1/stock",
+            handlers.stock_list.get,
+            "SKUs with their numbers, by page: all, those with a prefix, those that a channel has in a mode, or those"
+            " of which less than a number is available",
+            answers={200: documents.StockPage},
+            query=(
+                Parameter("sku", is_list=True),
+                Parameter("prefix"),
+                Parameter("mode", documents.Mode),
+                Parameter("below", _Below),
+                CURSOR,
+                limit(PAGE_SKUS_MAX),
+            ),
+        ),
+        Route(
+            "GET",
+            "/v1/audit",
+            handlers.audit_log.get,
+            "Who changed what, oldest first, one a line; `X-Next-Cursor` is the cursor of the next page",
+            answers={200: documents.AuditEntry},
+            answer_type=NDJSON,
+            other_types=(CSV,),
+            answer_headers={200: (NEXT_HEADER,)},
+            problems={503: ("busy",)},
+            query=(
+                Parameter("actor"),
+                Parameter("since", Time),
+                CURSOR,
+                limit(PAGE_ROWS_MAX),
+                Parameter("format", Literal["ndjson", "csv"]),
+            ),
+        ),
+    )
+
+
+def policy_calls(handlers: Handlers) -> tuple[Route, ...]:
+    """Policies, by channel and by SKU."""
+    policies, shown = handlers.policies, {200: documents.PolicyAnswer}
+    rows: list[Route] = []
+    for path in ("/v1/policies/{channel}", "/v1/policies/{channel}/{sku}"):
+        rows += (
+            Route("GET", path, policies.get, "A policy", answers=shown),
+            Route(
+                "PUT",
+                path,
+                policies.put,
+                "Replace a policy whole",
+                body=PolicyBody,
+                answers=shown,
+                problems={409: (Outcome.TOO_MANY_CHANNELS,), 503: (Outcome.SWEEP_PENDING,)},
+                headers=(ACTOR,),
+            ),
+            Route(
+                "DELETE",
+                path,
+                policies.delete,
+                "Remove a policy",
+                answers={204: None},
+                problems={404: (Outcome.UNKNOWN_POLICY,), 503: (Outcome.SWEEP_PENDING,)},
+                headers=(ACTOR,),
+            ),
+        )
+    return tuple(rows)
+
+
+def webhook_calls(handlers: Handlers) -> tuple[Route, ...]:
+    """Webhooks to shops."""
+    webhooks = handlers.webhooks
+    return (
+        Route("GET", "/v1/webhooks", webhooks.page, "All webhooks and how they go", answers={200: WebhookPage}),
+        _webhook("GET", "", webhooks.get, "A webhook and how it goes"),
+        Route(
+            "PUT",
+            _WEBHOOK,
+            webhooks.put,
+            "Define a webhook; the answer to a new one shows its secret, only then",
+            body=WebhookBody,
+            answers={200: WebhookAnswer, 201: WebhookAnswer},
+            answer_headers={201: (LOCATION,)},
+            problems={409: ("too_many_webhooks",), 422: ("url_not_allowed",)},
+        ),
+        _webhook("DELETE", "", webhooks.delete, "Remove a webhook", 204, None),
+        _webhook("POST", "/test", webhooks.test, "Make a test call at once", of=TestAnswer),
+        _webhook("POST", "/replay", webhooks.replay, "Send every SKU's state once more", 202),
+        _webhook("POST", "/rotate", webhooks.rotate, "Make a new secret; both sign for a day"),
+    )
+
+
+def _webhook(
+    method: str, path: str, handler: Handler, summary: str, status: int = 200, of: Any = WebhookAnswer
+) -> Route:
+    """A call of a webhook that is defined."""
+    unknown = {404: ("unknown_webhook",)}
+    return Route(method, _WEBHOOK + path, handler, summary, answers={status: of}, problems=unknown)
+
+
+def service_calls(handlers: Handlers) -> tuple[Route, ...]:
+    """Health, metrics, the board, and the pages of error codes."""
+    status = {200: documents.Status, 503: documents.Status}
+    readiness, pages = handlers.readiness, handlers.pages
+    missing = {404: ("not_found",)}
+    return (
+        Route("GET", "/healthz", readiness.healthz, "Liveness", answers={200: dict[str, str]}),
+        Route("GET", "/readyz", readiness.readyz, "Readiness", answers=status),
+        Route("GET", "/metrics", handlers.metrics.get, "Prometheus", answers={200: str}, answer_type="text/plain"),
+        Route("GET", "/", pages.index, "The live board", answers={200: str}, answer_type="text/html"),
+        Route(
+            "GET",
+            "/board/{name}",
+            pages.file,
+            "What the board is made of",
+            answers={200: bytes},
+            answer_type="*/*",
+            problems=missing,
+        ),
+        Route(
+            "GET",
+            "/problems/{code}",
+            pages.problem,
+            "What an error code means and what to do about it: the `type` of problem documents",
+            answers={200: str},
+            answer_type="text/html",
+            problems=missing,
+        ),
+    )
