@@ -71,7 +71,9 @@ class AccessGuard:
         path = "" if resource is None else resource.canonical
         roles = roles_of(request.method, path)
         if roles is PUBLIC:
-            return await handler(request)
+            response = await handler(request)
+            # A webhook with a wrong signature.
+            return (response.status == 401 and self._rates.refuse_stranger(request.remote)) or response
         caller = await self._authenticate(request, path)
         if isinstance(caller, web.StreamResponse):
             return caller
@@ -102,6 +104,8 @@ class AccessGuard:
             caller = await self._tickets.accept(ticket)
         if caller is not None:
             return caller
+        if (refused := self._rates.refuse_stranger(request.remote)) is not None:
+            return refused
         what = "The key is not valid." if given else "This needs a key: `Authorization: Bearer stk_…`."
         return problems.problem_response(401, "unauthorized", what, _CHALLENGE)
 
