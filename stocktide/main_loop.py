@@ -32,7 +32,7 @@ class OneLineFormatter(logging.Formatter):
     """A message is one line, whatever its values are, and the lines of a traceback are indented: what a client sent
     can neither look like an entry of the log nor move the cursor of a terminal."""
 
-    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802: the name is the library's
+    def formatMessage(self, record: logging.LogRecord) -> str:
         """The line of an entry."""
         return _escape_controls(super().formatMessage(record))
 
