@@ -28,9 +28,31 @@ def run_main(main: Coroutine[Any, Any, None]) -> None:
         uvloop.run(main)
 
 
+class OneLineFormatter(logging.Formatter):
+    """A message is one line, whatever its values are, and the lines of a traceback are indented: what a client sent
+    can neither look like an entry of the log nor move the cursor of a terminal."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        """The line of an entry."""
+        return _escape_controls(super().formatMessage(record))
+
+    def formatException(self, ei: Any) -> str:
+        """The traceback below it."""
+        lines = super().formatException(ei).split("\n")
+        return "\n".join(f"  {_escape_controls(line)}" for line in lines)
+
+
+def _escape_controls(text: str) -> str:
+    if text.isprintable():
+        return text
+    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)
+
+
 def configure_logging(level: str, quiet: Iterable[str] = (), silent: Iterable[str] = ()) -> None:
     """Log to standard error. Unless `level` is DEBUG, `quiet` loggers write warnings only, `silent` ones nothing."""
-    logging.basicConfig(level=level, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(OneLineFormatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    logging.basicConfig(level=level, handlers=[handler])
     if level != "DEBUG":
         for names, minimum in ((quiet, logging.WARNING), (silent, logging.CRITICAL)):
             for name in names:

@@ -15,6 +15,7 @@ import msgspec
 from msgspec import Struct
 
 from stocktide.streams.contract.documents import encode, order_document
+from stocktide.streams.contract.redaction import without_warehouses
 from stocktide.streams.contract.times import now_ms
 from stocktide.streams.webhooks.definition import Webhook
 
@@ -225,6 +226,8 @@ class OrderQueue(Queue):
         if head.channel != self.webhook.channel or head.restated:
             return
         document = order_document(value)
+        if not self.webhook.with_warehouses:
+            document = without_warehouses(document)
         held = self._pending.get(order_id)
         since = held.since_ms if held is not None else now_ms()
         self._pending[order_id] = Item(order_id, head.sequence, zlib.crc32(document), document, since, offset)

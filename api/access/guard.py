@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
-from urllib.parse import unquote
+from urllib.parse import quote, unquote
 
 from aiohttp import web
 from aiohttp.typedefs import Handler
@@ -20,16 +20,19 @@ from stocktide.api.access.keys import PREFIX
 from stocktide.api.access.origins import Origins
 from stocktide.api.access.rates import Rates
 from stocktide.api.access.roles import PUBLIC, TICKETED, roles_of
-from stocktide.api.access.scopes import OWNERS, OrderOwners, check_path, forbidden, without_warehouses
+from stocktide.api.access.scopes import OWNERS, OrderOwners, check_path, forbidden
 from stocktide.api.access.tickets import Tickets
 from stocktide.api.feeds.close_codes import CloseCode, FeedEnded
 from stocktide.api.feeds.connections import CONNECTION
+from stocktide.streams.contract.redaction import without_warehouses
 
 log = logging.getLogger(__name__)
 
 _KEY_PARAMETERS = frozenset(("key", "token", "access_token", "api_key"))
 # A SKU may begin with `stk_`, but hardly goes on like this.
 _LOOKS_LIKE_KEY = re.compile(r"stk_[A-Za-z0-9]{1,16}_[A-Za-z0-9]{4,}_[A-Za-z0-9]{4,}")
+# What they answer has the numbers of every channel and warehouse.
+_STOCK_OF_ALL = frozenset(("/v1/stock", "/v1/stock/{sku}", "/v1/stock/{sku}/history"))
 _SCHEME = "bearer "
 _ENDED = "the key is no longer valid"
 _CHALLENGE = {"WWW-Authenticate": 'Bearer realm="stocktide"'}
@@ -68,7 +71,9 @@ class AccessGuard:
         path = "" if resource is None else resource.canonical
         roles = roles_of(request.method, path)
         if roles is PUBLIC:
-            return await handler(request)
+            response = await handler(request)
+            # A webhook with a wrong signature.
+            return (response.status == 401 and self._rates.refuse_stranger(request.remote)) or response
         caller = await self._authenticate(request, path)
         if isinstance(caller, web.StreamResponse):
             return caller
@@ -78,7 +83,7 @@ class AccessGuard:
         if self._ring is None or not path or request.match_info.http_exception is not None:
             return await handler(request)
         if caller.role not in roles:
-            return forbidden(f"A key of the role {caller.role} may not do this.")
+            return forbidden(_role_detail(caller, path))
         if (refused := await check_path(request, path, caller, self._owners)) is not None:
             return refused
         if path in TICKETED:
@@ -99,6 +104,8 @@ class AccessGuard:
             caller = await self._tickets.accept(ticket)
         if caller is not None:
             return caller
+        if (refused := self._rates.refuse_stranger(request.remote)) is not None:
+            return refused
         what = "The key is not valid." if given else "This needs a key: `Authorization: Bearer stk_…`."
         return problems.problem_response(401, "unauthorized", what, _CHALLENGE)
 
@@ -127,6 +134,12 @@ class AccessGuard:
                 raise
             task.uncancel()
         return problems.problem_response(401, "unauthorized", _ENDED)
+
+
+def _role_detail(caller: Caller, path: str) -> str:
+    if caller.channel is not None and path in _STOCK_OF_ALL:
+        return f"A channel's key reads its own view: /v1/channels/{quote(caller.channel)}/stock?sku=…"
+    return f"A key of the role {caller.role} may not do this."
 
 
 def _has_key_in_url(request: web.Request) -> bool:

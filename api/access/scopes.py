@@ -8,10 +8,9 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Iterator
-from typing import Any
 
-import msgspec
 from aiohttp import web
+from msgspec import structs
 
 from stocktide.api import problems
 from stocktide.api.access.caller import (
@@ -29,6 +28,7 @@ from stocktide.api.access.caller import (
 from stocktide.api.access.roles import WAREHOUSE_IN_QUERY
 from stocktide.api.requests import parse_query
 from stocktide.streams.contract.events import (
+    ChannelEvent,
     Event,
     Malformed,
     Movement,
@@ -38,6 +38,7 @@ from stocktide.streams.contract.events import (
     OrderShipped,
     StockTransferred,
 )
+from stocktide.streams.contract.redaction import without_warehouses
 from stocktide.tables.ledger.outcomes import Outcome
 
 # Some MB: the channel of an order never changes.
@@ -81,7 +82,8 @@ async def check_path(request: web.Request, path: str, caller: Caller, owners: Or
     names = request.match_info
     if caller.channel is not None:
         if names.get("channel", caller.channel) != caller.channel:
-            return forbidden("The key is for another channel.")
+            # Whether there is a channel of this name is not the caller's business.
+            return problems.not_found("unknown_channel", "There is no channel of this name.")
         order_id = names.get("order_id")
         if order_id is not None and await owners.channel_of(order_id) != caller.channel:
             return problems.from_outcome(Outcome.UNKNOWN_ORDER)
@@ -113,6 +115,17 @@ def check_channel_filter(request: web.Request, channel: str | None) -> str | web
     return own if channel == own else forbidden("The key is for another channel.")
 
 
+async def admit_event(request: web.Request, event: Event) -> Event | Malformed:
+    """An event as it may be written; or the error of one that the caller may not send. What a channel's key says of an
+    order carries its channel: the order may come later, and the ledger then knows whose it is."""
+    if (wrong := await check_event(request, event)) is not None:
+        return wrong
+    caller = caller_of(request)
+    if caller.channel is None or not isinstance(event, ChannelEvent):
+        return event
+    return structs.replace(event, channel=caller.channel)
+
+
 async def check_event(request: web.Request, event: Event) -> Malformed | None:
     """The error of an event that the caller may not send."""
     caller = caller_of(request)
@@ -140,14 +153,16 @@ async def check_movement(request: web.Request, movement: Movement) -> web.Respon
 async def _channel_error(request: web.Request, caller: Caller, event: Event) -> Malformed | None:
     if isinstance(event, Movement | OrderShipped | OrderReturned):
         return Malformed("forbidden", "a channel's key sends no event of a warehouse", "type")
-    if isinstance(event, OrderPlaced):
-        if (wrong := _order_error(caller, event)) is not None:
-            return Malformed("forbidden", wrong)
-        is_foreign = event.supersedes is not None and await _is_foreign(request, caller, event.supersedes)
-    else:
-        is_foreign = await _is_foreign(request, caller, event.order_id)
-    # The same for an order of another channel and for one that is not known yet.
-    return Malformed(Outcome.UNKNOWN_ORDER, "there is no order of this id", "order_id") if is_foreign else None
+    if isinstance(event, ChannelEvent):
+        if event.channel not in (None, caller.channel):
+            return Malformed("forbidden", "the key is for another channel", "channel")
+        return None
+    if (wrong := _order_error(caller, event)) is not None:
+        return Malformed("forbidden", wrong)
+    if event.supersedes is not None and await _is_foreign(request, caller, event.supersedes):
+        # The same for an order of another channel and for one that is not known yet.
+        return Malformed(Outcome.UNKNOWN_ORDER, "there is no order of this id", "supersedes")
+    return None
 
 
 async def _is_foreign(request: web.Request, caller: Caller, order_id: str) -> bool:
@@ -178,15 +193,8 @@ def _warehouses_of(event: Event) -> Iterator[str]:
             yield event.to_warehouse
 
 
-def without_warehouses(document: bytes) -> bytes:
-    """A JSON document without its warehouses, as a channel sees it."""
-    if b'"warehouse' not in document:
-        return document
-    return msgspec.json.encode(_strip(msgspec.json.decode(document)))
-
-
 def frames_without_warehouses(frames: bytes) -> bytes:
-    """The same for the data of whole frames of a feed."""
+    """Whole frames of a feed without the warehouses in their data."""
     if b'"warehouse' not in frames:
         return frames
     lines = frames.split(b"\n")
@@ -194,9 +202,3 @@ def frames_without_warehouses(frames: bytes) -> bytes:
         b"data: " + without_warehouses(line.removeprefix(b"data: ")) if line.startswith(b"data: ") else line
         for line in lines
     )
-
-
-def _strip(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {name: _strip(each) for name, each in value.items() if name not in ("warehouses", "warehouse")}
-    return [_strip(each) for each in value] if isinstance(value, list) else value

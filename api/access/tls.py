@@ -12,8 +12,8 @@ from pathlib import Path
 
 log = logging.getLogger(__name__)
 
-# A renewed certificate is used within this.
-RELOAD_SECONDS = 5.0
+# A renewed certificate is used within this: to look at two files costs nothing.
+RELOAD_SECONDS = 1.0
 
 
 class Certificate:

@@ -15,10 +15,10 @@ from aiohttp import web
 from msgspec import Struct
 
 from stocktide.api import problems
-from stocktide.api.access.scopes import check_event, check_movement
+from stocktide.api.access.scopes import admit_event, check_movement
 from stocktide.api.event_producer import InputEventProducer, KeyValue
 from stocktide.api.requests import read_body
-from stocktide.streams.contract.documents import EventsTaken, MovementTaken, RejectedLine
+from stocktide.streams.contract.documents import EventsTaken, MovementTaken, RejectedLine, encode
 from stocktide.streams.contract.events import BOM, Event, Malformed, Movement, decode_event, decode_movement
 from stocktide.streams.contract.times import ms_of, now_ms
 from stocktide.streams.topics import MOVEMENTS, ORDERS
@@ -58,7 +58,7 @@ class EventHandlers:
         if (lines := body.count(b"\n")) > CALL_LINES_MAX:
             detail = f"{lines} lines; at most {CALL_LINES_MAX} a call"
             return problems.from_malformed(Malformed("too_many_lines", detail))
-        parsed = await _parse_lines(body, self._future_ms, partial(check_event, request))
+        parsed = await _parse_lines(body, self._future_ms, partial(admit_event, request))
         deadline = asyncio.get_running_loop().time() + self._request_seconds
         if parsed.orders:
             await self._event_producer.write(self._orders, parsed.orders, deadline)
@@ -87,7 +87,7 @@ class EventHandlers:
 
 
 async def _parse_lines(
-    body: bytes, future_ms: int, check: Callable[[Event], Awaitable[Malformed | None]]
+    body: bytes, future_ms: int, admit: Callable[[Event], Awaitable[Event | Malformed]]
 ) -> _ParsedLines:
     parsed = _ParsedLines([], [], [])
     for number, line in enumerate(body.split(b"\n"), start=1):
@@ -96,9 +96,11 @@ async def _parse_lines(
         line = line.strip().removeprefix(BOM)
         if not line:
             continue
-        event = decode_event(line)
-        if not isinstance(event, Malformed):
-            event = _future_error(event, future_ms) or await check(event) or event
+        event = given = decode_event(line)
+        if not isinstance(given, Malformed):
+            event = _future_error(given, future_ms) or await admit(given)
+        if event is not given and not isinstance(event, Malformed):
+            line = encode(event)
         if isinstance(event, Malformed):
             parsed.rejected.append(RejectedLine(number, event.code, event.detail, event.path))
         elif isinstance(event, Movement):

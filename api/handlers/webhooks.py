@@ -1,12 +1,14 @@
 """Webhooks over HTTP: their definitions, their health, test calls, replays and rotations of the secret.
 
 In: a definition. Out: the definition with the health of its sending; a secret only in the answer of the call that made
-it. The rows of `webhooks` and `webhook-health` are followed, and each call first reads what was written before it.
+it. A channel's key has the webhooks of its channel; others are unknown to it. The rows of `webhooks` and
+`webhook-health` are followed, and each call first reads what was written before it.
 """
 
 from __future__ import annotations
 
 import asyncio
+from operator import attrgetter
 from typing import Annotated, Any, Literal
 
 import aiohttp
@@ -17,6 +19,8 @@ from msgspec import Meta, Struct
 from msgspec.structs import replace
 
 from stocktide.api import problems
+from stocktide.api.access.caller import Caller, caller_of
+from stocktide.api.access.scopes import forbidden
 from stocktide.api.event_producer import InputEventProducer
 from stocktide.api.known_channels import KnownChannels
 from stocktide.api.requests import check_channel, check_name, read_message
@@ -41,6 +45,8 @@ from stocktide.streams.webhooks.definition import (
 
 # Each has a connection of each worker.
 WEBHOOKS_MAX = 1_000
+# That the keys of one channel may make: a storefront, its search index, a few partners.
+CHANNEL_WEBHOOKS_MAX = 20
 SKUS_MAX = 1_000
 BATCH_MAX = 1_000
 PER_SECOND_MAX = 1_000.0
@@ -127,8 +133,8 @@ class WebhookHandlers:
     async def page(self, request: web.Request) -> web.Response:
         """`GET /v1/webhooks`"""
         await self._catch_up()
-        rows = self._view.rows(self._topic)
-        return problems.json_response(WebhookPage([self._answer(decode_webhook(rows[name])) for name in sorted(rows)]))
+        found = sorted(self._visible(caller_of(request)), key=attrgetter("name"))
+        return problems.json_response(WebhookPage([self._answer(webhook) for webhook in found]))
 
     async def get(self, request: web.Request) -> web.Response:
         """`GET /v1/webhooks/{name}`"""
@@ -144,11 +150,17 @@ class WebhookHandlers:
             return body
         if (invalid := check_name("name", name) or self._check(body)) is not None:
             return invalid
+        caller = caller_of(request)
         await self._catch_up()
         old = self._stored(name)
-        if old is None and len(self._view.rows(self._topic)) >= WEBHOOKS_MAX:
-            return problems.problem_response(409, "too_many_webhooks", f"There are {WEBHOOKS_MAX} webhooks already.")
+        if old is not None and not _may_see(caller, old):
+            return _unknown()
+        if caller.channel not in (None, body.channel):
+            return forbidden("The key is for another channel.")
+        if old is None and (refused := self._too_many(caller)) is not None:
+            return refused
         fields: dict[str, Any] = {**msgspec.structs.asdict(body), "revision": new_token()}
+        fields["with_warehouses"] = caller.channel is None
         fields["events"] = tuple(sorted(set(body.events)))
         if old is not None:
             epoch = old.epoch if old.channel == body.channel else _first_epoch()
@@ -216,7 +228,20 @@ class WebhookHandlers:
     async def _find(self, request: web.Request) -> Webhook | web.Response:
         await self._catch_up()
         found = self._stored(request.match_info["name"])
-        return found or problems.not_found("unknown_webhook", "There is no webhook of this name.")
+        return found if found is not None and _may_see(caller_of(request), found) else _unknown()
+
+    def _visible(self, caller: Caller) -> list[Webhook]:
+        stored = map(decode_webhook, self._view.rows(self._topic).values())
+        return [webhook for webhook in stored if _may_see(caller, webhook)]
+
+    def _too_many(self, caller: Caller) -> web.Response | None:
+        """The problem if there is no room for another webhook, of all or of the caller's channel."""
+        limit = WEBHOOKS_MAX
+        if len(self._view.rows(self._topic)) < limit:
+            limit = CHANNEL_WEBHOOKS_MAX
+            if caller.channel is None or len(self._visible(caller)) < limit:
+                return None
+        return problems.problem_response(409, "too_many_webhooks", f"There are {limit} webhooks already.")
 
     def _stored(self, name: str) -> Webhook | None:
         row = self._view.rows(self._topic).get(name)
@@ -238,6 +263,14 @@ class WebhookHandlers:
             if split_key(key)[0] == webhook.name
         )
         return describe(webhook, [row for row in found if row.revision == webhook.revision], now_ms())
+
+
+def _may_see(caller: Caller, webhook: Webhook) -> bool:
+    return caller.channel in (None, webhook.channel)
+
+
+def _unknown() -> web.Response:
+    return problems.not_found("unknown_webhook", "There is no webhook of this name.")
 
 
 def describe(webhook: Webhook, rows: list[PartitionHealth], now: int) -> WebhookAnswer:

@@ -201,26 +201,31 @@ class OrderPlaced(_OrderEvent, frozen=True, kw_only=True, tag="order.placed"):
     buyer: Buyer | None = None
 
 
-class OrderPaid(_OrderEvent, frozen=True, kw_only=True, omit_defaults=True, tag="order.paid"):
+class _OrderOfChannel(_OrderEvent, frozen=True, kw_only=True, omit_defaults=True):
+    # To an order of another channel the event does not apply: it is refused as if there were no such order.
+    channel: Name | None = None
+
+
+class OrderPaid(_OrderOfChannel, frozen=True, kw_only=True, omit_defaults=True, tag="order.paid"):
     """The hold becomes a commitment; an expired one is taken again first, if it says so."""
 
     if_expired: IfExpired | None = None
 
 
-class OrderCancelled(_OrderEvent, frozen=True, kw_only=True, omit_defaults=True, tag="order.cancelled"):
+class OrderCancelled(_OrderOfChannel, frozen=True, kw_only=True, omit_defaults=True, tag="order.cancelled"):
     """The hold, or the paid and unshipped units, are released; of some lines only, if it has lines."""
 
     lines: Lines[OrderLine] | None = None
 
 
-class OrderChanged(_OrderEvent, frozen=True, kw_only=True, omit_defaults=True, tag="order.changed"):
+class OrderChanged(_OrderOfChannel, frozen=True, kw_only=True, omit_defaults=True, tag="order.changed"):
     """Units go back and others are added, in one step."""
 
     remove: LinesOrNone[OrderLine] = ()
     add: LinesOrNone[OrderLine] = ()
 
 
-class OrderExtended(_OrderEvent, frozen=True, kw_only=True, tag="order.extended"):
+class OrderExtended(_OrderOfChannel, frozen=True, kw_only=True, omit_defaults=True, tag="order.extended"):
     """The hold's deadline moves later."""
 
     hold_seconds: HoldSeconds = HOLD_SECONDS_DEFAULT
@@ -309,6 +314,7 @@ class StockReleased(_PoolMovement, frozen=True, kw_only=True, tag="stock.release
     """Units go from a pool back to the shelf."""
 
 
+ChannelEvent = OrderPaid | OrderCancelled | OrderChanged | OrderExtended
 OrderEvent = OrderPlaced | OrderPaid | OrderCancelled | OrderChanged | OrderExtended | OrderShipped | OrderReturned
 StockEvent = StockReceived | StockAdjusted | StockCounted | StockTransferred | StockVoided | StockExpected
 Movement = StockEvent | StockReserved | StockReleased

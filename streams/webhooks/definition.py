@@ -41,6 +41,8 @@ class Webhook(Struct, frozen=True, kw_only=True):
     rotated_ms: int = 0
     epoch: str
     revision: str
+    # A webhook that a channel's key defined shows orders as that key sees them.
+    with_warehouses: bool = True
 
     def __repr__(self) -> str:
         """Without the secrets."""

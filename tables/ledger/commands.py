@@ -80,19 +80,24 @@ class Reject(_ApprovalCommand, frozen=True, kw_only=True, omit_defaults=True, ta
     reason: str
 
 
-class Pay(_OrderCommand, frozen=True, kw_only=True, omit_defaults=True, tag="pay"):
+class _ChannelCommand(_OrderCommand, frozen=True, kw_only=True, omit_defaults=True):
+    # None: of whatever channel the order is. Else the order of another one is unknown to it.
+    channel: str | None = None
+
+
+class Pay(_ChannelCommand, frozen=True, kw_only=True, omit_defaults=True, tag="pay"):
     """Turn a hold into a commitment. `if_expired` `take_again`: hold all lines of an expired order again, as paid."""
 
     if_expired: str | None = None
 
 
-class Cancel(_OrderCommand, frozen=True, kw_only=True, omit_defaults=True, tag="cancel"):
+class Cancel(_ChannelCommand, frozen=True, kw_only=True, omit_defaults=True, tag="cancel"):
     """Release the held, or paid and unshipped, units: those of `lines`, as (sku, units), unsummed; all, if empty."""
 
     lines: tuple[tuple[str, int], ...] = ()
 
 
-class Change(_OrderCommand, frozen=True, kw_only=True, omit_defaults=True, tag="change"):
+class Change(_ChannelCommand, frozen=True, kw_only=True, omit_defaults=True, tag="change"):
     """Exchange units in one step: (sku, units) of `remove` go back, unsummed; those of `add` are held, one per SKU."""
 
     remove: tuple[tuple[str, int], ...] = ()
@@ -116,7 +121,7 @@ class Assign(_OrderCommand, frozen=True, kw_only=True, omit_defaults=True, tag="
     actor: str = "operator"
 
 
-class Extend(_OrderCommand, frozen=True, kw_only=True, omit_defaults=True, tag="extend"):
+class Extend(_ChannelCommand, frozen=True, kw_only=True, omit_defaults=True, tag="extend"):
     """Extend a hold until at least now + `hold_ms`."""
 
     hold_ms: int
@@ -373,6 +378,13 @@ def make_place(
 
 def make_command(event: events.Event, origin: Origin | None = None, received_at: int = 0) -> Command:
     """The command of an input event."""
+    command = _command_of(event, origin, received_at)
+    if isinstance(command, _ChannelCommand) and isinstance(event, events.ChannelEvent) and event.channel is not None:
+        return msgspec.structs.replace(command, channel=event.channel)
+    return command
+
+
+def _command_of(event: events.Event, origin: Origin | None, received_at: int) -> Command:
     at = ms_of(event.occurred_at)
     match event:
         case events.OrderPlaced():

@@ -172,6 +172,8 @@ def _retry_parked(state: model_state.ModelState, order_id: str) -> None:
             _retry(state, event)
 
 
+# Channels that may send events ahead of one order.
+SENDERS_MAX = 8
 _DONE = {
     "Pay": Outcome.PAID,
     "Cancel": Outcome.CANCELLED,
@@ -195,6 +197,8 @@ def _order_event(
         return _park(state, order, command, event)
     if model_orders.expire_if_due(state, order):
         _apply_due_returns(state, order)
+    if _channel_of(command) not in (None, order.channel):
+        return Outcome.UNKNOWN_ORDER, False
     seen = order.events.get(command.id)
     if seen is not None:
         return (_DONE[type(command).__name__], True) if seen == command.fingerprint else (Outcome.CONFLICT, False)
@@ -253,7 +257,14 @@ def _apply(state: model_state.ModelState, order: model_state.ModelOrder, command
 
 
 def _parked_event(order: model_state.ModelOrder, command: OrderCommand) -> model_state.ParkedEvent | None:
-    return next((each for each in order.parked if each.command.id == command.id), None)
+    key = (command.id, _channel_of(command))
+    return next((each for each in order.parked if (each.command.id, _channel_of(each.command)) == key), None)
+
+
+def _channel_of(command: OrderCommand) -> str | None:
+    """The channel that sent an event, if that is known."""
+    channel: str | None = getattr(command, "channel", None)
+    return channel
 
 
 def _park(
@@ -276,7 +287,11 @@ def _park(
         if size > state.waiting_order_bytes_max:
             return Outcome.TOO_LARGE, False
         parked = [each for other in state.orders.values() for each in other.parked]
-        if size + sum(each.bytes for each in order.parked) > state.waiting_order_bytes_max:
+        own = [each for each in order.parked if _channel_of(each.command) == _channel_of(command)]
+        limit = state.waiting_order_bytes_max
+        if any(
+            size + sum(each.bytes for each in part) > most for part, most in ((own, limit), (order.parked, 8 * limit))
+        ):
             return Outcome.TOO_MANY_EVENTS, False
         if size + sum(each.bytes for each in parked) > state.waiting_bytes_max:
             return Outcome.TOO_MANY_EVENTS, False

@@ -156,7 +156,10 @@ class ShopClient:
         return await self.submit(make_assign(order_id, body, id_, actor))
 
     async def extend(self, order_id: str, seconds: int = 900, **fields: Any) -> CommandReply:
-        return await self.submit(self._of_order(events.OrderExtended, order_id, fields, hold_seconds=seconds))
+        return await self.submit(self.extend_command(order_id, seconds, **fields))
+
+    def extend_command(self, order_id: str, seconds: int = 900, **fields: Any) -> Command:
+        return self._of_order(events.OrderExtended, order_id, fields, hold_seconds=seconds)
 
     async def ship(self, order_id: str, *lines: tuple[str, int, str], **fields: Any) -> CommandReply:
         """`order.shipped`; lines are (sku, units, warehouse)."""

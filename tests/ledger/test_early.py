@@ -194,3 +194,45 @@ async def test_a_tick_that_drops_and_a_placing_of_the_same_batch_leave_nothing_b
         ("unknown_order",),
     )
     assert shop.order("o1").state == "paid"
+
+
+async def test_an_event_of_a_channel_waits_and_reaches_no_order_of_another_channel(shop: ShopClient) -> None:
+    await shop.receive("A", 9)
+    for order_id in ("o1", "o2"):
+        await shop.pay(order_id, channel="jd", by_kafka=True)
+    reply = await shop.place("o1", {"A": 2}, channel="tmall")
+    assert (reply.refused, reply.alert_types) == (("unknown_order",), {"wait_failed"})
+    assert shop.order("o1").state == "reserved"
+    await shop.place("o2", {"A": 2}, channel="jd")
+    assert shop.order("o2").state == "paid"
+
+
+async def test_an_event_of_a_channel_changes_no_order_of_another_one(shop: ShopClient) -> None:
+    await shop.hold(2, of=5)
+    before = shop.order("o1")
+    for command in (
+        shop.pay_command("o1", channel="jd", by_kafka=True),
+        shop.cancel_command("o1", channel="jd", by_kafka=True),
+        shop.extend_command("o1", 60, channel="jd", by_kafka=True),
+        shop.change_command("o1", add={"A": 1}, channel="jd", by_kafka=True),
+    ):
+        assert (await shop.submit(command)).refused == ("unknown_order",)
+    assert shop.order("o1") == before
+    assert (await shop.pay("o1", channel="tmall", by_kafka=True)).outcome == "paid"
+
+
+async def test_another_channel_takes_neither_the_id_nor_the_room_of_an_event_that_waits(shop: ShopClient) -> None:
+    await shop.receive("A", 5)
+    replace = msgspec.structs.replace
+    assert (await shop.submit(replace(early_pay("o1", "p1", 60 * KIB), channel="jd"))).outcome == "parked"
+    for sender in (None, "tmall"):
+        reply = await shop.submit(replace(early_pay("o1", "p1", 60 * KIB), channel=sender))
+        assert (reply.outcome, reply.replayed) == ("parked", False)
+    assert (await shop.submit(replace(early_pay("o1", "p2", 5 * KIB), channel="jd"))).refused == ("too_many_events",)
+    reply = await shop.place("o1", {"A": 2}, channel="tmall")
+    assert (reply.refused, shop.order("o1").state) == (("unknown_order",), "paid")
+    outcomes = [
+        (await shop.submit(replace(early_pay("o2", "p1", 60 * KIB), channel=f"c{number}"))).outcome
+        for number in range(9)
+    ]
+    assert outcomes == ["parked"] * 8 + ["too_many_events"]

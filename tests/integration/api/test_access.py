@@ -8,13 +8,17 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import orjson
 import pytest
 
-from tests.harness.api_client import ApiTestClient, open_client, unique_name
-from tests.harness.events import lines_of, stock_received
+from stocktide.streams.topics import DEAD_LETTERS
+from tests.harness.api_client import WAIT_SECONDS_MAX, ApiTestClient, open_client, unique_name
+from tests.harness.events import lines_of, order_event, order_paid, stock_received
+from tests.harness.eventually import eventually
 from tests.harness.process import WITH_KEYS, run_stocktide
 from tests.harness.servers import KafkaServer, RedisServer, new_app_id
 from tests.harness.system import RunningSystem, running_system
+from tests.harness.workers import WorkerGroup
 
 SHOP = "https://shop.test"
 UNAUTHORIZED, FORBIDDEN = (401, "unauthorized"), (403, "forbidden")
@@ -54,6 +58,18 @@ async def placed(client: ApiTestClient, channel: str) -> str:
     answer = await client.place(sku, channel=channel)
     assert answer.status == 201, answer.body
     return str(answer.body["order_id"])
+
+
+async def until_rejected(running: RunningSystem, *order_ids: str) -> None:
+    """Wait until an event of each order is a dead letter, as one of an unknown order."""
+    group = WorkerGroup(running.ready["kafka"], running.ready["redis"], running.app_id, running.data)
+
+    async def are_rejected() -> bool:
+        rows = [orjson.loads(record.value or b"{}") for record in await group.records(DEAD_LETTERS)]
+        rejected = {orjson.loads(row["raw"])["order_id"] for row in rows if row["reason"] == "unknown_order"}
+        return set(order_ids) <= rejected
+
+    await eventually(are_rejected, WAIT_SECONDS_MAX)
 
 
 async def test_files_with_keys_are_for_their_owner_only(running: RunningSystem) -> None:
@@ -111,8 +127,12 @@ async def test_the_feed_of_orders_of_a_channel_names_no_warehouses(shop: ApiTest
 
 async def test_a_channel_sees_and_sells_for_itself_only(running: RunningSystem, own: ApiTestClient) -> None:
     sku = unique_name("sku")
-    for path in ("/v1/channels/jd/stock", "/v1/channels/jd/feed", "/v1/channels/jd/orders/feed"):
-        assert (await own.get(path)).problem == FORBIDDEN
+    for what in ("stock", "feed", "orders/feed", "socket"):
+        for_theirs, unknown = [await own.get(f"/v1/channels/{name}/{what}") for name in ("jd", unique_name("nobody"))]
+        assert for_theirs.problem == (404, "unknown_channel")
+        assert for_theirs.body == unknown.body
+    refused = await own.get(f"/v1/stock/{sku}")
+    assert "/v1/channels/own/stock" in refused.body["detail"]
     for path in (f"/v1/stock/{sku}", f"/v1/stock/{sku}/history", "/v1/channels", "/v1/preorders?sku=a", "/v1/pools"):
         assert (await own.get(path)).problem == FORBIDDEN
     assert (await own.get("/v1/channels/own/stock")).status == 200
@@ -160,19 +180,42 @@ async def test_the_first_key_of_the_role_warehouse_is_for_all_warehouses(running
 
 async def test_each_line_of_a_call_is_checked(shop: ApiTestClient, own: ApiTestClient) -> None:
     theirs, sku = await placed(shop, "jd"), await shop.receive_new(3)
-    placed_by = {"type": "order.placed", "id": "e", "occurred_at": "2025-11-11T00:00:00Z", "lines": lines_of((sku, 1))}
+    placed_by = order_event("placed", "", lines=lines_of((sku, 1)))
     mine = unique_name("mine")
     answer = await own.send_events(
         {**placed_by, "order_id": mine, "channel": "own"},
         {**placed_by, "order_id": unique_name("other"), "channel": "jd"},
-        {"type": "order.cancelled", "id": "e", "occurred_at": "2025-11-11T00:00:00Z", "order_id": theirs},
+        {
+            "type": "order.cancelled",
+            "id": "e",
+            "occurred_at": "2025-11-11T00:00:00Z",
+            "order_id": theirs,
+            "channel": "jd",
+        },
         stock_received(unique_name("m"), ("a", 1)),
     )
     assert answer.body["accepted"] == 1
     codes = [(line["line"], line["code"]) for line in answer.body["rejected"]]
-    assert codes == [(2, "forbidden"), (3, "unknown_order"), (4, "forbidden")]
+    assert codes == [(2, "forbidden"), (3, "forbidden"), (4, "forbidden")]
     await own.get_when(f"/v1/orders/{mine}", lambda found: found.status == 200)
     assert (await shop.get(f"/v1/orders/{theirs}")).body["state"] == "reserved"
+
+
+async def test_an_early_event_of_a_channel_waits_and_reaches_no_order_of_another(
+    running: RunningSystem, shop: ApiTestClient, own: ApiTestClient
+) -> None:
+    sku, mine, theirs = await shop.receive_new(9), unique_name("early"), unique_name("early")
+    known = await placed(shop, "jd")
+    paid = [order_paid(order_id) for order_id in (mine, theirs, known)]
+    answer = await own.send_events(*paid)
+    # Nothing tells an order of another channel from an unknown one.
+    assert (answer.body["accepted"], answer.body["rejected"]) == (3, [])
+    for order_id, channel in ((mine, "own"), (theirs, "jd")):
+        await shop.place(sku, channel=channel, order_id=order_id)
+    await own.get_when(f"/v1/orders/{mine}", lambda found: found.body["state"] == "paid")
+    await until_rejected(running, known, theirs)
+    for order_id in (theirs, known):
+        assert (await shop.get(f"/v1/orders/{order_id}")).body["state"] == "reserved"
 
 
 async def test_the_actor_is_the_holder_of_the_key_and_approves_nothing_of_its_own(
@@ -200,7 +243,7 @@ async def test_a_ticket_opens_one_feed(running: RunningSystem, own: ApiTestClien
         async with nobody.session.get(path) as again:
             assert again.status == 401
         other = (await own.post("/v1/feeds/tickets")).body["ticket"]
-        assert (await nobody.get(f"/v1/channels/jd/feed?ticket={other}")).problem == FORBIDDEN
+        assert (await nobody.get(f"/v1/channels/jd/feed?ticket={other}")).problem == (404, "unknown_channel")
         third = (await own.post("/v1/feeds/tickets")).body["ticket"]
         assert (await nobody.get(f"/v1/channels/own/stock?ticket={third}")).problem == UNAUTHORIZED
 

@@ -30,6 +30,9 @@ local ORDER_BYTES_GROWN_MAX = 1572864
 -- An event of a placed order.
 local function order_event(order, command)
   release.expire_if_due(order)
+  if command.channel and command.channel ~= order.record.channel then
+    return O.UNKNOWN_ORDER, false, nil, 'the order is of another channel'
+  end
   local known = orders.event_of(order, command)
   if known then
     if known ~= command.fingerprint then return O.CONFLICT end

@@ -14,6 +14,8 @@ local refusals = require('refusals')
 local waiting = {}
 
 local EVENT_BYTES_MIN = 64 -- the least that an event counts, so that the limit on bytes also bounds the number
+-- Channels that may send events ahead of the same order: one of them is its own, the others are mistaken or hostile.
+local SENDERS_MAX = 8
 -- Events that one tick ends or alerts about: each is an alert, and a dead letter with its bytes.
 local TICK_EVENTS_MAX, TICK_BYTES_MAX = 500, 524288
 local TYPES = {
@@ -64,12 +66,23 @@ local function total()
   return stored_bytes + change
 end
 
+-- Each channel has room of its own, so that none can take that of the order's.
+local function bytes_of_sender(order, channel)
+  local bytes = 0
+  for _, each in ipairs(order.record.parked or {}) do
+    if each.channel == channel then bytes = bytes + (each.bytes or 0) end
+  end
+  return bytes
+end
+
 -- -> a refusal and its reason if there is no room
-local function capacity_refusal(order, bytes)
+local function capacity_refusal(order, channel, bytes)
   if bytes > batch.limits.waiting_order_bytes_max then
     return O.TOO_LARGE, 'an event of ' .. bytes .. ' bytes cannot wait for what it needs'
   end
-  if order_record.parked_bytes(order.record) + bytes > batch.limits.waiting_order_bytes_max then
+  local limit = batch.limits.waiting_order_bytes_max
+  if bytes_of_sender(order, channel) + bytes > limit
+    or order_record.parked_bytes(order.record) + bytes > SENDERS_MAX * limit then
     return O.TOO_MANY_EVENTS, 'the events that wait for this order take up all the bytes that they may'
   end
   local is_another = not order.record.parked
@@ -82,7 +95,7 @@ end
 -- -> outcome, replayed of the parked event with the id of `command`
 function waiting.known(order, command)
   for _, each in ipairs(order.record.parked or {}) do
-    if each.id == command.id then
+    if each.id == command.id and each.channel == command.channel then
       if each.fingerprint == command.fingerprint then return O.PARKED, true end
       return O.CONFLICT
     end
@@ -93,7 +106,7 @@ end
 function waiting.park(order, command)
   if not command.waits_from then
     local bytes = math.max(EVENT_BYTES_MIN, #command.origin[4])
-    local refusal, why = capacity_refusal(order, bytes)
+    local refusal, why = capacity_refusal(order, command.channel, bytes)
     if refusal then return refusal, false, nil, why end
     command.bytes, command.waits_from, command.waits_until = bytes, batch.now, batch.now + batch.limits.park_ms
   end
