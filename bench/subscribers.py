@@ -179,8 +179,11 @@ class _Crowd:
     async def wait_for(self, quantity: int) -> Converged:
         """What it found when each subscriber had this quantity of each changed SKU, or too late."""
         assert self._process.stdin is not None
+        began = time.monotonic()
         self._process.stdin.write(b"%d\n" % quantity)
-        return await self.found()
+        # By this clock: a busy process of subscribers reads its input late.
+        found = await self.found()
+        return msgspec.structs.replace(found, seconds=time.monotonic() - began)
 
 
 @asynccontextmanager
@@ -221,7 +224,6 @@ async def _subscribe(port: int, sse: int, sockets: int) -> None:
 
     await find(subscribers, None)
     while line := await asyncio.to_thread(sys.stdin.readline):
-        began = time.monotonic()
         await find(subscribers, int(line))
     for task in tasks:
         task.cancel()
