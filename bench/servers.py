@@ -132,6 +132,12 @@ class ModuleProcess(ChildProcess):
         assert self.pid is not None
         return psutil.Process(self.pid).memory_info().rss, _peak(self.pid)
 
+    def cpu_seconds(self) -> float:
+        """CPU time since the start."""
+        assert self.pid is not None
+        times = psutil.Process(self.pid).cpu_times()
+        return float(times.user + times.system)
+
 
 class BenchedProcess(ModuleProcess):
     """A process of Stocktide, `worker` or `api`; a restart keeps its port."""

@@ -88,6 +88,7 @@ class LoadController:
             history=str(history),
             clock_offset=self._clock_offset,
             subscribers=options.subscribers if role == "subscribe" else 0,
+            sockets=options.sockets,
             file=str(options.file.absolute()) if options.file else None,
             speed=options.speed,
             form=options.form,

@@ -129,7 +129,9 @@ class LoadWorker:
     async def _start_subscribers(self, stack: AsyncExitStack) -> None:
         given = self._assignment
         goods = given.goods
-        self._pool = SubscriberPool(given.api, goods.channels, given.subscribers, goods.mark, self._recorder)
+        self._pool = SubscriberPool(
+            given.api, goods.channels, given.subscribers, goods.mark, self._recorder, given.sockets
+        )
         self._meter = self._pool.meter
         await stack.enter_async_context(self._pool)
 

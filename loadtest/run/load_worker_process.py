@@ -31,7 +31,8 @@ END_SECONDS_MAX = 10.0
 
 
 class Assignment(Struct, frozen=True):
-    """The role of a load worker: to push, as the `index`-th of `processes`, or to run `subscribers` subscribers.
+    """The role of a load worker: to push, as the `index`-th of `processes`, or to run `subscribers` subscribers,
+    of which the share `sockets` use a WebSocket.
 
     `clock_offset` gives all processes the same clock; `history` is the path of the file to write. `file` (a path),
     `speed` and `form`: orders of a real file, this many times as fast, instead of generated ones.
@@ -49,6 +50,7 @@ class Assignment(Struct, frozen=True):
     history: str
     clock_offset: float
     subscribers: int = 0
+    sockets: float = 0.0
     file: str | None = None
     speed: float = 1.0
     form: FileFormat = PLAIN

@@ -50,7 +50,8 @@ class FlashSaleOptions:
     `rate`: orders/s at the peak; for a search, the highest to try. Two cores carry the default together with the
     system, the load workers and two hundred subscribers. `units`: of each hot SKU, None for as many as sell out.
     `changes`: the share of orders that are sold already, draw from a pool, give units back or are paid late; with any,
-    the hot SKUs have a pool and an announced receipt, which slips.
+    the hot SKUs have a pool and an announced receipt, which slips. `sockets`: the share of subscribers that use a
+    WebSocket.
     `hold_seconds`: the hold of an unpaid order. `goal_ms`: the p99 to keep. `speed`: a multiple of a file's real time;
     `dates`, `encoding`: its format. `pids`: processes of the system on this machine, by name. `command`: starts a load
     worker. `run_file`: where the run is written instead of being judged.
@@ -68,6 +69,7 @@ class FlashSaleOptions:
     channels: int = 5
     changes: float = 0.15
     subscribers: int = 50
+    sockets: float = 0.5
     processes: int = 1
     seed: int = 1
     file: Path | None = None
@@ -101,6 +103,7 @@ class FlashSaleOptions:
             ("channels", self.channels, 1, len(CHANNELS)),
             ("changes", self.changes, 0, 1),
             ("subscribers", self.subscribers, 0, SUBSCRIBERS_MAX),
+            ("sockets", self.sockets, 0, 1),
             ("processes", self.processes, 1, PROCESSES_MAX),
             ("speed", self.speed, 0.001, 1_000_000),
             ("goal-ms", self.goal_ms, 0.1, 60_000),
@@ -152,7 +155,9 @@ class FlashSaleOptions:
     def settings(self) -> dict[str, Any]:
         """The options for a report, without addresses and keys."""
         names = ("shape", "seconds", "rate", "door", "skus", "hot", "hot_share", "zipf", "channels", "changes")
-        settings = {name: getattr(self, name) for name in (*names, "subscribers", "processes", "seed", "goal_ms")}
+        settings = {
+            name: getattr(self, name) for name in (*names, "subscribers", "sockets", "processes", "seed", "goal_ms")
+        }
         if self.file is not None:
             settings |= {"file": self.file.name, "speed": self.speed, "dates": self.dates, "encoding": self.encoding}
         return settings | {"units": self.hot_units(), "hold_seconds": self.hold_seconds}

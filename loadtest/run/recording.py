@@ -17,7 +17,7 @@ import orjson
 
 from stocktide.loadtest.client import contract
 from stocktide.loadtest.client.events import Event, utc_now
-from stocktide.loadtest.client.feed import FeedFrame, FeedSubscriber
+from stocktide.loadtest.client.feed import FeedFrame, FeedSubscriber, FeedTransport
 from stocktide.loadtest.client.http import JSON, NDJSON, ApiResponse, NoApiResponse, StocktideClient, request_of
 from stocktide.loadtest.client.kafka import EventNotStored, EventProducer, record_of
 from stocktide.loadtest.client.topics import RowHandler, TopicRecord
@@ -185,8 +185,9 @@ class RecordingSubscriber(FeedSubscriber):
         clock: HistoryClock,
         add: Callable[[HistoryRecord], None],
         connect_seconds_max: float = FEED_CONNECT_SECONDS_MAX,
+        transport: FeedTransport = "sse",
     ) -> None:
-        super().__init__(apis, channel, connect_seconds_max)
+        super().__init__(apis, channel, connect_seconds_max, transport)
         self.name = name
         self._clock = clock
         self._add = add

@@ -13,9 +13,7 @@ import asyncio
 import time
 from collections.abc import Mapping, Sequence
 
-import aiohttp
-
-from stocktide.loadtest.client.feed import FeedFrame
+from stocktide.loadtest.client.feed import FeedFrame, FeedTransport, Portions
 from stocktide.loadtest.measure.meter import LoadMeter
 from stocktide.loadtest.oracle.dispatcher import time_ms
 from stocktide.loadtest.run.recording import RecordingSubscriber, RequestRecorder
@@ -38,14 +36,30 @@ POLL_SECONDS = 0.25
 
 
 class SubscriberPool:
-    """All subscribers of one process. `mark` begins the SKUs of this run; others are ignored."""
+    """All subscribers of one process. `mark` begins the SKUs of this run; others are ignored. `sockets`: the share of
+    each channel's subscribers that use a WebSocket."""
 
-    def __init__(self, api: str, channels: tuple[str, ...], count: int, mark: str, recorder: RequestRecorder) -> None:
+    def __init__(
+        self,
+        api: str,
+        channels: tuple[str, ...],
+        count: int,
+        mark: str,
+        recorder: RequestRecorder,
+        sockets: float = 0.0,
+    ) -> None:
         self.meter = LoadMeter()
         self.zero_at: float | None = None
         self.subscribers = [
             PooledSubscriber(
-                self, api, channels[number % len(channels)], number, number // len(channels), mark, recorder
+                self,
+                api,
+                channels[number % len(channels)],
+                number,
+                number // len(channels),
+                mark,
+                recorder,
+                transport_of(number // len(channels), sockets),
             )
             for number in range(count)
         ]
@@ -95,14 +109,29 @@ class SubscriberPool:
             self.meter.record("lag", time.monotonic() - self.zero_at, seconds)
 
 
+def transport_of(nth: int, sockets: float) -> FeedTransport:
+    """The transport of the `nth` subscriber of a channel: evenly spread, so that of two that record all one is a
+    socket where half are."""
+    return "websocket" if int((nth + 1) * sockets) > int(nth * sockets) else "sse"
+
+
 class PooledSubscriber(RecordingSubscriber):
     """The `nth` subscriber of its channel."""
 
     def __init__(
-        self, pool: SubscriberPool, api: str, channel: str, number: int, nth: int, mark: str, recorder: RequestRecorder
+        self,
+        pool: SubscriberPool,
+        api: str,
+        channel: str,
+        number: int,
+        nth: int,
+        mark: str,
+        recorder: RequestRecorder,
+        transport: FeedTransport = "sse",
     ) -> None:
-        name = f"{channel}-{number}"
-        super().__init__(name, channel, [api], recorder.clock, recorder.add, CONNECT_SECONDS_MAX)
+        # The evidence of a violation names the subscriber, and with it the transport.
+        name = f"{channel}-{number}.{transport}"
+        super().__init__(name, channel, [api], recorder.clock, recorder.add, CONNECT_SECONDS_MAX, transport)
         self.is_fully_recorded = nth < FULLY_RECORDED_PER_CHANNEL
         self._pool = pool
         self._sku_prefix = f'"sku":"{mark}-'.encode()
@@ -114,11 +143,11 @@ class PooledSubscriber(RecordingSubscriber):
         # By SKU: the version, and the update's JSON.
         self._held: dict[bytes, tuple[int, bytes]] = {}
 
-    async def receive(self, content: aiohttp.StreamReader) -> None:
+    async def receive(self, portions: Portions) -> None:
         """Handle an open feed until it ends, or for `DISCONNECT_SECONDS` where this subscriber disconnects."""
         try:
             async with asyncio.timeout(DISCONNECT_SECONDS if self._disconnects else None) as self._disconnect:
-                await super().receive(content)
+                await super().receive(portions)
         finally:
             self._disconnect = None
 

@@ -174,6 +174,7 @@ def _load_command(name: str, short_help: str, text: str, outputs: Callable[[_Com
     @click.option("--channels", type=int, default=5, metavar="N", help="Channels that sell. [5]")
     @click.option("--changes", type=float, default=0.15, metavar="X", help="Sold, pool, part back, paid late. [0.15]")
     @click.option("--subscribers", type=int, default=50, metavar="N", help="Subscribers to their feeds. [50]")
+    @click.option("--sockets", type=float, default=0.5, metavar="X", help="Of them by WebSocket. [0.5]")
     @click.option("--processes", type=int, default=1, metavar="N", help="Processes that push. [1]")
     @click.option("--seed", type=int, default=1, metavar="N", help="The same seed pushes the same. [1]")
     @click.option("--file", type=_FILE, help="For --shape file: orders as a CSV of Online Retail.")

@@ -18,6 +18,7 @@ from aiokafka.errors import KafkaError
 from redis.exceptions import RedisError
 
 from stocktide.errors import CommandError
+from stocktide.loadtest.client.feed import FeedTransport
 from stocktide.loadtest.client.http import StocktideClient
 from stocktide.loadtest.client.topics import TopicReader
 from stocktide.loadtest.oracle.history import (
@@ -132,11 +133,13 @@ class FaultInjectionRun:
             self._add(TopicsRead(now))
 
     def _subscribe(self, apis: list[str], stack: AsyncExitStack) -> None:
-        """One subscriber of each channel at each API."""
+        """One subscriber of each channel at each API, by the transports in turn."""
         for at in range(len(apis)):
-            for channel in CHANNELS:
+            for nth, channel in enumerate(CHANNELS):
                 own_apis = apis[at:] + apis[:at]
-                subscriber = RecordingSubscriber(f"{channel}-{at + 1}", channel, own_apis, self._clock, self._add)
+                transport: FeedTransport = "websocket" if (at + nth) % 2 else "sse"
+                name = f"{channel}-{at + 1}.{transport}"
+                subscriber = RecordingSubscriber(name, channel, own_apis, self._clock, self._add, transport=transport)
                 stack.push_async_callback(subscriber.stop)
                 subscriber.start()
 

@@ -1,13 +1,16 @@
-"""A subscriber of the load test: what it records, and how it reconnects."""
+"""A subscriber of the load test: what it records, and how it reconnects, over either transport."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+import orjson
+import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
+from stocktide.loadtest.client.feed import FeedFrame, FeedTransport, parse_frame, parse_message
 from stocktide.loadtest.oracle import history
 from stocktide.loadtest.run.recording import RecordingSubscriber
 from tests.harness.eventually import eventually
@@ -15,11 +18,15 @@ from tests.harness.eventually import eventually
 UPDATE = (
     b'{"channel":"tmall","sku":"A","quantity":%d,"mode":"in_stock","preorder_remaining":0,"version":%d,"as_of":"x"}'
 )
+both_transports = pytest.mark.parametrize("transport", ["sse", "websocket"])
 
 
 @asynccontextmanager
 async def feed(*connections: bytes) -> AsyncIterator[tuple[str, list[str | None]]]:
-    """An API whose n-th connection sends these bytes and ends; later ones are refused. Also the ids of the requests."""
+    """An API whose n-th connection sends these frames and ends; later ones are refused. Also the ids of the requests.
+
+    A socket sends the same frames as messages: what is no event is left out, and so is an incomplete last one.
+    """
     ids: list[str | None] = []
 
     async def answer(request: web.Request) -> web.StreamResponse:
@@ -31,17 +38,34 @@ async def feed(*connections: bytes) -> AsyncIterator[tuple[str, list[str | None]
         await response.write(connections[len(ids) - 1])
         return response
 
+    async def answer_socket(request: web.Request) -> web.StreamResponse:
+        ids.append(request.query.get("last_event_id"))
+        if len(ids) > len(connections):
+            return web.Response(status=503)
+        socket = web.WebSocketResponse()
+        await socket.prepare(request)
+        *whole, _ = connections[len(ids) - 1].split(b"\n\n")
+        for event, data, id_ in filter(lambda each: each.event, map(parse_frame, whole)):
+            message = {"event": event.decode(), "data": orjson.loads(data), **({"id": id_.decode()} if id_ else {})}
+            await socket.send_str(orjson.dumps(message).decode())
+        await socket.close(code=4503)
+        return socket
+
     app = web.Application()
     app.router.add_get("/v1/channels/tmall/feed", answer)
+    app.router.add_get("/v1/channels/tmall/socket", answer_socket)
     async with TestServer(app) as server:
         yield f"http://{server.host}:{server.port}", ids
 
 
-async def records_of(*connections: bytes) -> tuple[list[history.HistoryRecord], list[str | None]]:
+async def records_of(
+    transport: FeedTransport, *connections: bytes
+) -> tuple[list[history.HistoryRecord], list[str | None]]:
     """The records of a subscriber until it is refused, and the ids of its requests."""
     records: list[history.HistoryRecord] = []
     async with feed(*connections) as (api, ids):
-        subscriber = RecordingSubscriber("s1", "tmall", [api], history.HistoryClock(), records.append)
+        clock = history.HistoryClock()
+        subscriber = RecordingSubscriber("s1", "tmall", [api], clock, records.append, transport=transport)
         subscriber.start()
         await eventually(lambda: len(ids) > len(connections))
         await subscriber.stop()
@@ -52,9 +76,19 @@ def frame(quantity: int, version: int, id_: str) -> bytes:
     return f"id: {id_}\nevent: stock\ndata: ".encode() + UPDATE % (quantity, version) + b"\n\n"
 
 
-async def test_updates_and_synced_are_written_down_and_all_else_is_passed_over() -> None:
+def test_a_message_that_is_none_becomes_an_update_that_cannot_be_read() -> None:
+    assert [parse_message(text) for text in ("", "[]", '{"event":1}')] == [
+        FeedFrame(b"stock", text, None) for text in (b"", b"[]", b'{"event":1}')
+    ]
+    assert parse_message('{"event":"synced","id":"7-0","data":{"a":1}}') == FeedFrame(b"synced", b'{"a":1}', b"7-0")
+
+
+@both_transports
+async def test_updates_and_synced_are_written_down_and_all_else_is_passed_over(transport: FeedTransport) -> None:
     sent = b"retry: 1000\n\n" + frame(3, 1, "1-0") + b": heartbeat\n\nevent: status\ndata: {}\n\n"
-    records, _ = await records_of(sent + b'id: 2-0\nevent: synced\ndata: {"channel":"tmall"}\n\n' + frame(2, 2, "3-0"))
+    records, _ = await records_of(
+        transport, sent + b'id: 2-0\nevent: synced\ndata: {"channel":"tmall"}\n\n' + frame(2, 2, "3-0")
+    )
     assert [type(record) for record in records] == [
         history.Subscribed,
         history.UpdateReceived,
@@ -68,13 +102,15 @@ async def test_updates_and_synced_are_written_down_and_all_else_is_passed_over()
     assert isinstance(records[-1], history.Unsubscribed) and records[-1].left
 
 
-async def test_a_reconnect_names_the_last_complete_event() -> None:
-    records, ids = await records_of(frame(3, 1, "1-0") + frame(2, 2, "2-0")[:-1], b"")
+@both_transports
+async def test_a_reconnect_names_the_last_complete_event(transport: FeedTransport) -> None:
+    records, ids = await records_of(transport, frame(3, 1, "1-0") + frame(2, 2, "2-0")[:-1], b"")
     assert ids == [None, "1-0", "1-0"]
     assert [record.last_event_id for record in records if isinstance(record, history.Subscribed)] == [None, "1-0"]
     assert len([record for record in records if isinstance(record, history.UpdateReceived)]) == 1
 
 
-async def test_an_update_that_is_none_is_a_record_too() -> None:
-    records, _ = await records_of(b"id: 1-0\nevent: stock\ndata: {}\n\n")
+@both_transports
+async def test_an_update_that_is_none_is_a_record_too(transport: FeedTransport) -> None:
+    records, _ = await records_of(transport, b"id: 1-0\nevent: stock\ndata: {}\n\n")
     assert any(isinstance(record, history.UnreadableRow) and record.topic == "feed of tmall" for record in records)

@@ -27,7 +27,13 @@ from stocktide.loadtest.oracle.judge import LiveJudge, judge
 from stocktide.loadtest.run import subscribers
 from stocktide.loadtest.run.history_merge import HistoryMerge
 from stocktide.loadtest.run.recording import RequestRecorder
-from stocktide.loadtest.run.subscribers import LAG_SAMPLED, PooledSubscriber, SubscriberPool
+from stocktide.loadtest.run.subscribers import (
+    FULLY_RECORDED_PER_CHANNEL,
+    LAG_SAMPLED,
+    PooledSubscriber,
+    SubscriberPool,
+    transport_of,
+)
 from tests.unit.test_oracle_caught import a_subscriber_that_comes_back_and_misses_something
 
 API = "http://127.0.0.1:9"
@@ -153,6 +159,13 @@ def test_followers_are_spread_over_the_channels(count: int) -> None:
     )
     assert len({follower.name for follower in pool.subscribers}) == count
     assert [follower.name.rpartition("-")[0] for follower in pool.subscribers][:3] == ["jd", "tmall", "own"][:count]
+
+
+@pytest.mark.parametrize(("sockets", "expected"), [(0, 0), (0.5, 20), (0.25, 10), (1, 40)])
+def test_a_share_of_each_channels_followers_are_sockets(sockets: float, expected: int) -> None:
+    transports = [transport_of(nth, sockets) for nth in range(40)]
+    assert transports.count("websocket") == expected
+    assert sockets != 0.5 or set(transports[:FULLY_RECORDED_PER_CHANNEL]) == {"sse", "websocket"}
 
 
 def test_records_of_all_processes_are_merged_in_order_once_no_earlier_one_can_come(tmp_path: Path) -> None:
