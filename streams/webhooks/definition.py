@@ -26,7 +26,7 @@ EventKind = Literal["stock", "orders"]
 class Webhook(Struct, frozen=True, kw_only=True):
     """A definition. `epoch` (`TOKEN-NUMBER`) is the generation of its acknowledgements: they count only with the
     same one, so that a replay is a new number. `revision` is new with each PUT: a health row of an older one says
-    nothing any more."""
+    nothing any more. `orders_since_ms`: since when it takes orders of its channel."""
 
     name: str
     channel: str
@@ -41,6 +41,7 @@ class Webhook(Struct, frozen=True, kw_only=True):
     rotated_ms: int = 0
     epoch: str
     revision: str
+    orders_since_ms: int = 0
 
     def __repr__(self) -> str:
         """Without the secrets."""
