@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import signal
-from collections import defaultdict
-from pathlib import Path
-
 import orjson
 import pytest
 from aiohttp import web
@@ -66,27 +62,6 @@ async def test_a_secret_is_shown_once_and_the_defaults_are_those_of_the_contract
 async def test_a_url_that_can_never_be_called_is_rejected(shop: ApiTestClient, url: str) -> None:
     answer = await shop.put("/v1/webhooks/never", {"channel": CHANNEL, "url": url})
     assert answer.problem == (422, "url_not_allowed") and answer.body["errors"][0]["path"] == "url"
-
-
-async def test_an_endpoint_that_was_down_gets_the_newest_state_of_each_sku_once_and_in_order(
-    shop: ApiTestClient, receiver: Receiver
-) -> None:
-    skus = [unique_name("down") for _ in range(12)]
-    is_down = True
-    receiver.answer = lambda call: web.Response(status=503 if is_down else 204)
-    await define_webhook(shop, receiver, prefix="down-", batch=5)
-    for _ in range(4):
-        for sku in skus:
-            await shop.receive(sku, 10)
-    await receiver.until(lambda: len(receiver.calls) >= 2)
-    is_down = False
-    await receiver.until(lambda: all((receiver.newest(sku) or {}).get("quantity") == 40 for sku in skus))
-    assert [len(receiver.versions(sku)) for sku in skus] == [1] * len(skus)
-    assert receiver.in_flight_max == 1
-    assert max(len(call.items) for call in receiver.calls) <= 5
-    await shop.receive(skus[0], 1)
-    await receiver.until(lambda: receiver.newest(skus[0])["quantity"] == 41)
-    assert len(receiver.versions(skus[0])) == 2
 
 
 async def test_a_retry_of_the_same_content_carries_the_same_id_and_the_time_of_its_attempt(
@@ -227,33 +202,6 @@ async def test_outcomes_of_orders_are_sent_and_nothing_internal_with_them(
     assert {call.body["type"] for call in receiver.taken} == {"order.updated"}
     assert not {"record", "batch"} & set(receiver.taken[-1].items[-1])
     receiver.calls[-1].verify(secret)
-
-
-async def test_a_killed_worker_leaves_nothing_out_and_what_is_sent_again_carries_the_same_id(
-    running: RunningSystem, shop: ApiTestClient, receiver: Receiver, tmp_path: Path
-) -> None:
-    skus = [unique_name("kill") for _ in range(40)]
-    group = WorkerGroup(running.ready["kafka"], running.ready["redis"], running.app_id, tmp_path)
-    try:
-        second = await group.start("w2", STOCKTIDE_WORKER_ROLE="publish", **ALLOW_LOOPBACK)
-        receiver.gate.clear()
-        await define_webhook(shop, receiver, prefix="kill-")
-        for sku in skus:
-            await shop.receive(sku, 5)
-        # One call in flight for each of the two owners.
-        await receiver.until(lambda: receiver.in_flight == 2)
-        await second.stop(signal.SIGKILL)
-        receiver.gate.set()
-        await receiver.until(lambda: all((receiver.newest(sku) or {}).get("quantity") == 5 for sku in skus), 120)
-    finally:
-        await group.close()
-    ids_by_content = defaultdict(list)
-    for call in receiver.calls:
-        ids_by_content[call.raw].append(call.id)
-    assert any(len(ids) > 1 for ids in ids_by_content.values()), "the killed worker's call was not made again"
-    assert all(len(set(ids)) == 1 for ids in ids_by_content.values())
-    for sku in skus:
-        assert receiver.versions(sku) == sorted(receiver.versions(sku))
 
 
 async def test_a_restarted_worker_sends_nothing_again_that_was_acknowledged(
