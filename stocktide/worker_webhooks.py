@@ -104,9 +104,8 @@ class WebhooksPart:
             await sender.run()
 
     def _session_parts(self, view: CompactedView) -> SessionParts:
-        def webhooks() -> dict[str, Webhook]:
-            found = (_decode(name, row) for name, row in view.rows(self._name(WEBHOOKS)).items())
-            return {webhook.name: webhook for webhook in found if webhook is not None}
+        def webhooks() -> dict[str, Webhook | None]:
+            return {name: _decode(name, row) for name, row in view.rows(self._name(WEBHOOKS)).items()}
 
         def health(name: str) -> list[PartitionHealth]:
             rows = view.rows(self._name(WEBHOOK_HEALTH))

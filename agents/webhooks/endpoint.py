@@ -4,7 +4,8 @@ In: the queues of the partitions that this worker owns. Out: signed calls, rows 
 an alert when the webhook is disabled.
 
 A batch is written to `webhook-acks` before it is sent, so that this worker or its successor sends the same content with
-the same id. After a failure the next batch is made anew: where a SKU has changed meanwhile, its old number is not sent.
+the same id. A retry leaves out the SKUs that have changed meanwhile: their new numbers come in a later call, with its
+own id, and an old number is never sent.
 """
 
 from __future__ import annotations
@@ -113,7 +114,15 @@ class Endpoint:
         key = join_key(self.webhook.name, progress_key(queue.kind)).encode()
         await self._parts.publish_acks(queue.partition, [(key, encode(progress))])
 
+    async def _forget(self) -> None:
+        """Remove rows of SKUs that the webhook has no more."""
+        for queue in self.queues:
+            if seconds := queue.forget():
+                rows: list[OutputRow] = [(join_key(self.webhook.name, each).encode(), None) for each in seconds]
+                await self._parts.publish_acks(queue.partition, rows)
+
     async def _send_next(self) -> None:
+        await self._forget()
         queue = None if self.disabled else self._next_queue()
         if queue is None:
             self._wake.clear()

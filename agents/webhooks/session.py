@@ -20,11 +20,21 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
 from stocktide.agents.webhooks.endpoint import Endpoint, EndpointParts
-from stocktide.agents.webhooks.queues import Acknowledged, Kind, OrderQueue, Progress, Queue, StockQueue, progress_key
+from stocktide.agents.webhooks.queues import (
+    Acknowledged,
+    Kind,
+    OrderQueue,
+    Progress,
+    Queue,
+    StockQueue,
+    kind_of,
+    progress_key,
+)
 from stocktide.streams.kafka.membership import MembershipLost
+from stocktide.streams.kafka.publish import OutputRow
 from stocktide.streams.kafka.read_topic import open_consumer, read_topic, topic_consumer
 from stocktide.streams.shutdown import end
-from stocktide.streams.topics import split_key
+from stocktide.streams.topics import join_key, split_key
 from stocktide.streams.webhooks.definition import PartitionHealth, Webhook
 
 logger = logging.getLogger(__name__)
@@ -63,18 +73,36 @@ class Acks:
     def acknowledged(self, name: str) -> Iterable[tuple[str, Acknowledged]]:
         """The acknowledged state by SKU."""
         rows = self._rows.get(name, {}).items()
-        return ((sku, _decode_acknowledged(row)) for sku, row in rows if not sku.startswith(" "))
+        return ((sku, _decode_acknowledged(row)) for sku, row in rows if kind_of(sku) is None)
+
+    def forget(self, webhooks: Mapping[str, Webhook | None]) -> list[OutputRow]:
+        """Take out what belongs to no webhook, or to events that it does not take any more; gives the tombstones. None
+        is a webhook that cannot be read."""
+        stale = [
+            (name, second)
+            for name, rows in self._rows.items()
+            for second in rows
+            if name not in webhooks or _is_unused(second, webhooks[name])
+        ]
+        for name, second in stale:
+            del self._rows[name][second]
+        return [(join_key(name, second).encode(), None) for name, second in stale]
+
+
+def _is_unused(second: str, webhook: Webhook | None) -> bool:
+    return webhook is not None and (kind_of(second) or "stock") not in webhook.events
 
 
 class SessionParts(msgspec.Struct, frozen=True):
-    """What a session needs. Topics are full names. `webhooks` and `health` give what is defined and known now."""
+    """What a session needs. Topics are full names. `webhooks` and `health` give what is defined and known now; None is
+    a webhook that a newer version has written, which this one does not send."""
 
     kafka: str
     security: Mapping[str, Any]
     stock_topic: str
     orders_topic: str
     acks_topic: str
-    webhooks: Callable[[], dict[str, Webhook]]
+    webhooks: Callable[[], dict[str, Webhook | None]]
     health: Callable[[str], list[PartitionHealth]]
 
 
@@ -92,6 +120,8 @@ class Session:
         self._by_channel: dict[str, list[Endpoint]] = defaultdict(list)
         # The ends of `channel-stock` that a pass has to reach; None while there is no pass.
         self._pass: dict[TopicPartition, int] | None = None
+        # Whether the rows of webhooks that were removed meanwhile were looked for.
+        self._forgotten = False
 
     async def run(self) -> None:
         """Work until cancelled, or until the epoch ends; errors of Kafka are retried."""
@@ -119,6 +149,7 @@ class Session:
             parts.kafka, parts.stock_topic, parts.orders_topic, partitions=self._partitions, **parts.security
         )
         try:
+            self._forgotten = False
             self.changed.set()
             while True:
                 if self.changed.is_set():
@@ -148,23 +179,33 @@ class Session:
             if webhooks.get(name) != endpoint.webhook:
                 await end(self._tasks.pop(name))
                 del self._endpoints[name]
-        new = [webhook for name, webhook in webhooks.items() if name not in self._endpoints]
-        if new:
-            await self._begin_endpoints(new, consumer)
+                self._forgotten = self._forgotten and webhooks.get(name) is not None
+        new = [webhook for name, webhook in webhooks.items() if webhook is not None and name not in self._endpoints]
+        if new or not self._forgotten:
+            acks = await self._read_acks()
+            for partition, rows in acks.items():
+                if stale := rows.forget(webhooks):
+                    await self._endpoint_parts.publish_acks(partition, stale)
+            self._forgotten = True
+            await self._begin_endpoints(new, acks, consumer)
         self._by_channel = defaultdict(list)
         for endpoint in self._endpoints.values():
             self._by_channel[endpoint.webhook.channel].append(endpoint)
         self._pause_unused(consumer)
 
-    async def _begin_endpoints(self, webhooks: Iterable[Webhook], consumer: AIOKafkaConsumer) -> None:
+    async def _begin_endpoints(
+        self, webhooks: list[Webhook], acks: dict[int, Acks], consumer: AIOKafkaConsumer
+    ) -> None:
         """Begin a pass over `channel-stock`, at whose end the endpoints begin to send."""
-        acks = await self._read_acks()
+        if not webhooks:
+            return
         stock = self._topic_partitions(self._parts.stock_topic)
         orders = self._topic_partitions(self._parts.orders_topic)
         ends = await consumer.end_offsets([*stock, *orders])
         order_ends = {part.partition: ends[part] for part in orders}
         for webhook in webhooks:
-            queues = self._make_queues(webhook, acks, order_ends)
+            begins = await self._order_begins(webhook, consumer) if "orders" in webhook.events else {}
+            queues = self._make_queues(webhook, acks, begins, order_ends)
             endpoint = Endpoint(webhook, queues, self._endpoint_parts, self._parts.health(webhook.name))
             self._endpoints[webhook.name] = endpoint
             self._tasks[webhook.name] = asyncio.create_task(endpoint.run(), name=f"webhook {webhook.name}")
@@ -175,7 +216,15 @@ class Session:
     def _health_of(self, webhook: Webhook) -> list[PartitionHealth]:
         return [row for row in self._parts.health(webhook.name) if row.revision == webhook.revision]
 
-    def _make_queues(self, webhook: Webhook, acks: dict[int, Acks], order_ends: dict[int, int]) -> Iterable[Queue]:
+    async def _order_begins(self, webhook: Webhook, consumer: AIOKafkaConsumer) -> dict[int, int]:
+        """The first rows of `reservations` since the webhook takes orders; partitions without one are left out."""
+        parts = self._topic_partitions(self._parts.orders_topic)
+        found = await consumer.offsets_for_times(dict.fromkeys(parts, webhook.orders_since_ms))
+        return {part.partition: at.offset for part, at in found.items() if at is not None}
+
+    def _make_queues(
+        self, webhook: Webhook, acks: dict[int, Acks], begins: dict[int, int], ends: dict[int, int]
+    ) -> Iterable[Queue]:
         for partition in self._partitions:
             own = acks[partition]
             if "stock" in webhook.events:
@@ -183,7 +232,7 @@ class Session:
                 yield StockQueue(webhook, partition, progress, own.acknowledged(webhook.name))
             if "orders" in webhook.events:
                 progress = own.progress(webhook.name, OrderQueue.kind)
-                yield OrderQueue(webhook, partition, order_ends[partition], progress)
+                yield OrderQueue(webhook, partition, begins.get(partition, ends[partition]), ends[partition], progress)
 
     def _topic_partitions(self, topic: str) -> list[TopicPartition]:
         return [TopicPartition(topic, number) for number in self._partitions]
@@ -245,7 +294,7 @@ class Session:
     def _begin_sending(self) -> None:
         for endpoint in self._endpoints.values():
             for queue in endpoint.queues:
-                queue.ready = True
+                queue.begin()
             endpoint.wake()
 
     async def _report(self) -> None:

@@ -162,9 +162,11 @@ class WebhookHandlers:
         fields: dict[str, Any] = {**msgspec.structs.asdict(body), "revision": new_token()}
         fields["with_warehouses"] = caller.channel is None
         fields["events"] = tuple(sorted(set(body.events)))
+        continued = old if old is not None and old.channel == body.channel else None
+        if continued is None or "orders" not in continued.events:
+            fields["orders_since_ms"] = now_ms()
         if old is not None:
-            epoch = old.epoch if old.channel == body.channel else _first_epoch()
-            webhook = replace(old, **fields, epoch=epoch)
+            webhook = replace(old, **fields, epoch=continued.epoch if continued else _first_epoch())
             await self._write(webhook)
             return problems.json_response(self._answer(webhook))
         webhook = Webhook(name=name, secret=new_secret(), epoch=_first_epoch(), **fields)

@@ -26,7 +26,7 @@ EventKind = Literal["stock", "orders"]
 class Webhook(Struct, frozen=True, kw_only=True):
     """A definition. `epoch` (`TOKEN-NUMBER`) is the generation of its acknowledgements: they count only with the
     same one, so that a replay is a new number. `revision` is new with each PUT: a health row of an older one says
-    nothing any more."""
+    nothing any more. `orders_since_ms`: since when it takes orders of its channel."""
 
     name: str
     channel: str
@@ -43,6 +43,7 @@ class Webhook(Struct, frozen=True, kw_only=True):
     revision: str
     # A webhook that a channel's key defined shows orders as that key sees them.
     with_warehouses: bool = True
+    orders_since_ms: int = 0
 
     def __repr__(self) -> str:
         """Without the secrets."""

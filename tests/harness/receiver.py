@@ -15,7 +15,12 @@ import orjson
 from aiohttp import web
 from standardwebhooks.webhooks import Webhook
 
+from tests.harness.api_client import ApiTestClient, unique_name
 from tests.harness.eventually import eventually
+
+CHANNEL = "tmall"
+# The environment of a system that may call a receiver.
+ALLOW_LOOPBACK = {"STOCKTIDE_WEBHOOK_ALLOW": "127.0.0.0/8"}
 
 
 @dataclass(slots=True)
@@ -91,6 +96,14 @@ class Receiver:
     async def until(self, holds: Callable[[], bool], seconds_max: float = 60.0) -> None:
         shown = lambda: str([(call.status, call.id, call.raw[:200]) for call in self.calls[-10:]])  # noqa: E731
         await eventually(holds, seconds_max, shown)
+
+
+async def define_webhook(shop: ApiTestClient, receiver: Receiver, **fields: object) -> tuple[str, str]:
+    """A new webhook of the receiver; its name and secret."""
+    name = unique_name("hook")
+    answer = await shop.put(f"/v1/webhooks/{name}", {"channel": CHANNEL, "url": receiver.url, **fields})
+    assert answer.status == 201, answer.body
+    return name, answer.body["secret"]
 
 
 @asynccontextmanager

@@ -2,11 +2,6 @@
 
 from __future__ import annotations
 
-import signal
-from collections import defaultdict
-from collections.abc import AsyncIterator
-from pathlib import Path
-
 import orjson
 import pytest
 from aiohttp import web
@@ -15,43 +10,16 @@ from standardwebhooks.webhooks import WebhookVerificationError
 from stocktide.streams.topics import ALERTS
 from tests.harness.api_client import ApiTestClient, unique_name
 from tests.harness.eventually import eventually
-from tests.harness.receiver import Receiver, running_receiver
-from tests.harness.servers import KafkaServer, RedisServer, new_app_id
-from tests.harness.system import RunningSystem, SystemFactory, running_system
+from tests.harness.receiver import ALLOW_LOOPBACK, CHANNEL, Receiver, define_webhook, running_receiver
+from tests.harness.system import RunningSystem, SystemFactory
 from tests.harness.workers import WorkerGroup
-
-CHANNEL = "tmall"
-ALLOW_LOOPBACK = {"STOCKTIDE_WEBHOOK_ALLOW": "127.0.0.0/8"}
-
-
-@pytest.fixture(scope="module")
-async def running(
-    kafka: KafkaServer, valkey: RedisServer, tmp_path_factory: pytest.TempPathFactory
-) -> AsyncIterator[RunningSystem]:
-    data = tmp_path_factory.mktemp("webhooks") / "data"
-    async with running_system(data, kafka.address, valkey.url, new_app_id(), ALLOW_LOOPBACK) as system:
-        yield system
-
-
-@pytest.fixture
-async def receiver() -> AsyncIterator[Receiver]:
-    async with running_receiver() as found:
-        yield found
-
-
-async def define(shop: ApiTestClient, receiver: Receiver, **fields: object) -> tuple[str, str]:
-    """A new webhook of the receiver; its name and secret."""
-    name = unique_name("hook")
-    answer = await shop.put(f"/v1/webhooks/{name}", {"channel": CHANNEL, "url": receiver.url, **fields})
-    assert answer.status == 201, answer.body
-    return name, answer.body["secret"]
 
 
 async def test_a_change_of_stock_is_sent_with_a_signature_that_the_reference_library_accepts(
     shop: ApiTestClient, receiver: Receiver
 ) -> None:
     sku = unique_name("sku")
-    name, secret = await define(shop, receiver, skus=[sku])
+    name, secret = await define_webhook(shop, receiver, skus=[sku])
     await shop.receive(sku, 5)
     await receiver.until(lambda: (receiver.newest(sku) or {}).get("quantity") == 5)
     call = receiver.calls[-1]
@@ -66,7 +34,7 @@ async def test_a_change_of_stock_is_sent_with_a_signature_that_the_reference_lib
 async def test_a_secret_is_shown_once_and_the_defaults_are_those_of_the_contract(
     shop: ApiTestClient, receiver: Receiver
 ) -> None:
-    name, secret = await define(shop, receiver)
+    name, secret = await define_webhook(shop, receiver)
     shown = (await shop.get(f"/v1/webhooks/{name}")).body
     expected = {"channel": CHANNEL, "skus": None, "prefix": None, "batch": 100, "per_second": 10, "events": ["stock"]}
     assert expected.items() <= shown.items()
@@ -96,33 +64,12 @@ async def test_a_url_that_can_never_be_called_is_rejected(shop: ApiTestClient, u
     assert answer.problem == (422, "url_not_allowed") and answer.body["errors"][0]["path"] == "url"
 
 
-async def test_an_endpoint_that_was_down_gets_the_newest_state_of_each_sku_once_and_in_order(
-    shop: ApiTestClient, receiver: Receiver
-) -> None:
-    skus = [unique_name("down") for _ in range(12)]
-    is_down = True
-    receiver.answer = lambda call: web.Response(status=503 if is_down else 204)
-    await define(shop, receiver, prefix="down-", batch=5)
-    for _ in range(4):
-        for sku in skus:
-            await shop.receive(sku, 10)
-    await receiver.until(lambda: len(receiver.calls) >= 2)
-    is_down = False
-    await receiver.until(lambda: all((receiver.newest(sku) or {}).get("quantity") == 40 for sku in skus))
-    assert [len(receiver.versions(sku)) for sku in skus] == [1] * len(skus)
-    assert receiver.in_flight_max == 1
-    assert max(len(call.items) for call in receiver.calls) <= 5
-    await shop.receive(skus[0], 1)
-    await receiver.until(lambda: receiver.newest(skus[0])["quantity"] == 41)
-    assert len(receiver.versions(skus[0])) == 2
-
-
 async def test_a_retry_of_the_same_content_carries_the_same_id_and_the_time_of_its_attempt(
     shop: ApiTestClient, receiver: Receiver
 ) -> None:
     sku = unique_name("sku")
     receiver.answer = lambda call: web.Response(status=204 if len(receiver.calls) >= 2 else 500)
-    _, secret = await define(shop, receiver, skus=[sku])
+    _, secret = await define_webhook(shop, receiver, skus=[sku])
     await shop.receive(sku, 3)
     await receiver.until(lambda: bool(receiver.taken))
     assert len({call.id for call in receiver.calls}) == 1
@@ -146,7 +93,7 @@ async def test_410_disables_the_webhook_with_an_alert_and_a_new_definition_enabl
     sku = unique_name("sku")
     is_gone = True
     receiver.answer = lambda call: web.Response(status=410 if is_gone else 204)
-    name, _ = await define(shop, receiver, skus=[sku])
+    name, _ = await define_webhook(shop, receiver, skus=[sku])
     await shop.receive(sku, 3)
     shown = await shop.get_when(f"/v1/webhooks/{name}", lambda answer: answer.body["state"] == "disabled")
     assert "410" in shown["error"]
@@ -171,7 +118,7 @@ async def test_an_endpoint_that_fails_for_too_long_is_disabled_with_an_alert(
     running = await system(environ={**ALLOW_LOOPBACK, "STOCKTIDE_WEBHOOK_FAILING_SECONDS": "2"})
     receiver.answer = lambda call: web.Response(status=302, headers={"Location": receiver.url})
     async with running.client() as shop:
-        name, _ = await define(shop, receiver)
+        name, _ = await define_webhook(shop, receiver)
         await shop.receive(unique_name("sku"), 3)
         shown = await shop.get_when(f"/v1/webhooks/{name}", lambda answer: answer.body["state"] == "disabled")
         assert "302" in shown["error"] and shown["failures"] == len(receiver.calls) >= 2
@@ -183,7 +130,7 @@ async def test_a_wait_that_the_receiver_asks_for_is_kept(shop: ApiTestClient, re
     receiver.answer = lambda call: (
         web.Response(status=204) if len(receiver.calls) > 0 else web.Response(status=429, headers={"Retry-After": "4"})
     )
-    await define(shop, receiver, skus=[sku])
+    await define_webhook(shop, receiver, skus=[sku])
     await shop.receive(sku, 3)
     await receiver.until(lambda: bool(receiver.taken))
     first, second = receiver.calls
@@ -192,7 +139,7 @@ async def test_a_wait_that_the_receiver_asks_for_is_kept(shop: ApiTestClient, re
 
 async def test_both_secrets_sign_after_a_rotation(shop: ApiTestClient, receiver: Receiver) -> None:
     sku = unique_name("sku")
-    name, old = await define(shop, receiver, skus=[sku])
+    name, old = await define_webhook(shop, receiver, skus=[sku])
     rotated = await shop.post(f"/v1/webhooks/{name}/rotate")
     new = rotated.body["secret"]
     assert rotated.status == 200 and new != old and rotated.body["rotating_until"]
@@ -205,7 +152,7 @@ async def test_both_secrets_sign_after_a_rotation(shop: ApiTestClient, receiver:
 async def test_a_test_call_is_signed_and_says_what_the_endpoint_answered(
     shop: ApiTestClient, receiver: Receiver
 ) -> None:
-    name, secret = await define(shop, receiver, skus=["none"])
+    name, secret = await define_webhook(shop, receiver, skus=["none"])
     receiver.answer = lambda call: web.Response(status=418)
     answer = await shop.post(f"/v1/webhooks/{name}/test")
     assert (answer.status, answer.body["ok"], answer.body["status"]) == (200, False, 418)
@@ -217,7 +164,7 @@ async def test_a_replay_sends_the_present_state_once_more_with_another_id(
     shop: ApiTestClient, receiver: Receiver
 ) -> None:
     sku = unique_name("sku")
-    name, _ = await define(shop, receiver, skus=[sku])
+    name, _ = await define_webhook(shop, receiver, skus=[sku])
     await shop.receive(sku, 3)
     await receiver.until(lambda: bool(receiver.taken))
     assert (await shop.post(f"/v1/webhooks/{name}/replay")).status == 202
@@ -230,8 +177,8 @@ async def test_a_slow_endpoint_does_not_delay_another(shop: ApiTestClient, recei
     skus = [unique_name("slow") for _ in range(3)]
     async with running_receiver() as slow:
         slow.gate.clear()
-        await define(shop, slow, skus=skus)
-        await define(shop, receiver, skus=skus)
+        await define_webhook(shop, slow, skus=skus)
+        await define_webhook(shop, receiver, skus=skus)
         for sku in skus:
             await shop.receive(sku, 7)
         await receiver.until(lambda: all(receiver.newest(sku) for sku in skus))
@@ -243,7 +190,7 @@ async def test_outcomes_of_orders_are_sent_and_nothing_internal_with_them(
     shop: ApiTestClient, receiver: Receiver
 ) -> None:
     channel, sku = unique_name("channel"), unique_name("sku")
-    name, secret = await define(shop, receiver, channel=channel, events=["orders"])
+    name, secret = await define_webhook(shop, receiver, channel=channel, events=["orders"])
     await shop.get_when(f"/v1/webhooks/{name}", lambda answer: answer.body["state"] == "ok")
     await shop.receive(sku, 3)
     order_id = (await shop.place(sku, 1, channel=channel)).body["order_id"]
@@ -257,38 +204,11 @@ async def test_outcomes_of_orders_are_sent_and_nothing_internal_with_them(
     receiver.calls[-1].verify(secret)
 
 
-async def test_a_killed_worker_leaves_nothing_out_and_what_is_sent_again_carries_the_same_id(
-    running: RunningSystem, shop: ApiTestClient, receiver: Receiver, tmp_path: Path
-) -> None:
-    skus = [unique_name("kill") for _ in range(40)]
-    group = WorkerGroup(running.ready["kafka"], running.ready["redis"], running.app_id, tmp_path)
-    try:
-        second = await group.start("w2", STOCKTIDE_WORKER_ROLE="publish", **ALLOW_LOOPBACK)
-        receiver.gate.clear()
-        await define(shop, receiver, prefix="kill-")
-        for sku in skus:
-            await shop.receive(sku, 5)
-        # One call in flight for each of the two owners.
-        await receiver.until(lambda: receiver.in_flight == 2)
-        await second.stop(signal.SIGKILL)
-        receiver.gate.set()
-        await receiver.until(lambda: all((receiver.newest(sku) or {}).get("quantity") == 5 for sku in skus), 120)
-    finally:
-        await group.close()
-    ids_by_content = defaultdict(list)
-    for call in receiver.calls:
-        ids_by_content[call.raw].append(call.id)
-    assert any(len(ids) > 1 for ids in ids_by_content.values()), "the killed worker's call was not made again"
-    assert all(len(set(ids)) == 1 for ids in ids_by_content.values())
-    for sku in skus:
-        assert receiver.versions(sku) == sorted(receiver.versions(sku))
-
-
 async def test_a_restarted_worker_sends_nothing_again_that_was_acknowledged(
     running: RunningSystem, shop: ApiTestClient, receiver: Receiver
 ) -> None:
     skus = [unique_name("again") for _ in range(8)]
-    await define(shop, receiver, prefix="again-")
+    await define_webhook(shop, receiver, prefix="again-")
     for sku in skus:
         await shop.receive(sku, 5)
     await receiver.until(lambda: all((receiver.newest(sku) or {}).get("quantity") == 5 for sku in skus))
@@ -306,7 +226,7 @@ async def test_the_circuit_breaker_opens_after_failures_in_a_row_and_closes_agai
     sku = unique_name("sku")
     is_down = True
     receiver.answer = lambda call: web.Response(status=500 if is_down else 204)
-    name, _ = await define(shop, receiver, skus=[sku])
+    name, _ = await define_webhook(shop, receiver, skus=[sku])
     await shop.receive(sku, 3)
     shown = await shop.get_when(f"/v1/webhooks/{name}", lambda answer: answer.body["open"])
     assert shown["state"] == "failing" and shown["failures"] == len(receiver.calls) == 5
@@ -325,7 +245,7 @@ async def test_a_name_that_resolves_to_a_private_address_gets_no_call(
         literal = await shop.put("/v1/webhooks/w", {"channel": CHANNEL, "url": receiver.url})
         assert literal.problem == (422, "url_not_allowed")
         receiver.url = receiver.url.replace("127.0.0.1", "localhost")
-        name, secret = await define(shop, receiver)
+        name, secret = await define_webhook(shop, receiver)
         tested = await shop.post(f"/v1/webhooks/{name}/test")
         assert (tested.body["ok"], tested.body["error"]) == (False, "address_not_allowed")
         await shop.receive(unique_name("sku"), 3)
