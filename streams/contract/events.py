@@ -51,6 +51,7 @@ PartNumber = Annotated[int, Meta(ge=1, le=PARTS_MAX)]
 HoldSeconds = Annotated[int, Meta(ge=1, le=HOLD_SECONDS_MAX)]
 # What a payment does with an expired order; without it, the payment is refused.
 IfExpired = Literal["take_again"]
+Removal = Literal["total", "single"]
 _Line = TypeVar("_Line")
 Lines = Annotated[tuple[_Line, ...], Meta(min_length=1, max_length=LINES_MAX)]
 LinesOrNone = Annotated[tuple[_Line, ...], Meta(max_length=LINES_MAX)]
@@ -216,6 +217,8 @@ class OrderCancelled(_OrderOfChannel, frozen=True, kw_only=True, omit_defaults=T
     """The hold, or the paid and unshipped units, are released; of some lines only, if it has lines."""
 
     lines: Lines[OrderLine] | None = None
+    # A platform reports what it removed: the `total` of each line so far, or a `single` removal, or both of the same.
+    removal: Removal | None = None
 
 
 class OrderChanged(_OrderOfChannel, frozen=True, kw_only=True, omit_defaults=True, tag="order.changed"):

@@ -92,9 +92,12 @@ class Pay(_ChannelCommand, frozen=True, kw_only=True, omit_defaults=True, tag="p
 
 
 class Cancel(_ChannelCommand, frozen=True, kw_only=True, omit_defaults=True, tag="cancel"):
-    """Release the held, or paid and unshipped, units: those of `lines`, as (sku, units), unsummed; all, if empty."""
+    """Release the held, or paid and unshipped, units: those of `lines`, as (sku, units), unsummed; all, if empty.
+
+    With `removal`, `lines` has one entry for each SKU: what was removed in all (`total`), or once (`single`)."""
 
     lines: tuple[tuple[str, int], ...] = ()
+    removal: str | None = None
 
 
 class Change(_ChannelCommand, frozen=True, kw_only=True, omit_defaults=True, tag="change"):
@@ -392,7 +395,7 @@ def _command_of(event: events.Event, origin: Origin | None, received_at: int) ->
         case events.OrderPaid(id=id_, order_id=order_id):
             return make_pay(order_id, event.if_expired, id_, at, origin)
         case events.OrderCancelled(id=id_, order_id=order_id):
-            return make_cancel(order_id, event.lines, id_, at, origin)
+            return make_cancel(order_id, event.lines, id_, at, origin, event.removal)
         case events.OrderChanged(id=id_, order_id=order_id):
             return make_change(order_id, event.remove, event.add, id_, at, origin)
         case events.OrderExtended(id=id_, order_id=order_id):
@@ -422,11 +425,14 @@ def make_cancel(
     id_: str,
     at: int | None = None,
     origin: Origin | None = None,
+    removal: str | None = None,
 ) -> Cancel:
     """The command that cancels an order, or units of its lines."""
-    units = tuple((line.sku, line.quantity) for line in lines or ())
-    mark = fingerprint("cancel", sorted(_summed(lines))) if lines else fingerprint("cancel")
-    return Cancel(id=id_, order_id=order_id, at=at, lines=units, fingerprint=mark, origin=origin)
+    summed = _summed(lines or ())
+    units = summed if removal else tuple((line.sku, line.quantity) for line in lines or ())
+    parts = ([sorted(summed)] if lines else []) + ([removal] if removal else [])
+    mark = fingerprint("cancel", *parts)
+    return Cancel(id=id_, order_id=order_id, at=at, lines=units, removal=removal, fingerprint=mark, origin=origin)
 
 
 def make_change(

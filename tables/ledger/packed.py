@@ -90,6 +90,7 @@ class _RareFields(Struct):
     choice_due: bool = False
     buyer: str | None = None
     bounded: bool = False
+    removed_ahead: dict[str, int] = {}
 
 
 class _PackedSku(Struct, array_like=True, gc=False):

@@ -85,6 +85,7 @@ class OrderRecord(Struct, frozen=True, omit_defaults=True):
     counts by SKU how often others were filled whole before it (`lua/includes/complete_first.lua`). `choice_due`: a
     promise moved by more days than the policy allows, and an alert has said so. `buyer` is who places it, as its
     channel names them. `bounded`: it was placed under a limit, and its unpaid units count towards it.
+    `removed_ahead` are units by SKU that were cancelled by a total, and that no single removal has named yet.
     """
 
     state: str
@@ -112,6 +113,7 @@ class OrderRecord(Struct, frozen=True, omit_defaults=True):
     choice_due: bool = False
     buyer: str | None = None
     bounded: bool = False
+    removed_ahead: dict[str, int] = field(default_factory=dict)
 
     @property
     def unpaid_entries(self) -> dict[str, int]:

@@ -239,8 +239,8 @@ def _apply(state: model_state.ModelState, order: model_state.ModelOrder, command
             late = order.state == "expired" and command.if_expired is not None
             return (model_changes.take_again if late else model_orders.pay)(state, order, command)
         case commands.Cancel():
-            decide = model_changes.cancel_in_part if command.lines else model_orders.cancel
-            return decide(state, order, command)
+            in_part = model_changes.cancel_removed if command.removal else model_changes.cancel_in_part
+            return (in_part if command.lines else model_orders.cancel)(state, order, command)
         case commands.Change():
             return model_changes.change(state, order, command)
         case commands.HoldBack():

@@ -28,6 +28,36 @@ def cancel_in_part(state: ModelState, order: ModelOrder, command: Cancel) -> tup
     return Outcome.CANCELLED, False
 
 
+def cancel_removed(state: ModelState, order: ModelOrder, command: Cancel) -> tuple[Outcome, bool]:
+    """Rule 51 with `removal`: what totals and single removals name goes back once."""
+    if order.state in {"expired", "rejected"}:
+        return Outcome.ALREADY_FINAL, False
+    ahead, back = dict(order.removed_ahead), []
+    for name, named in command.lines:
+        line = next((each for each in order.lines if each.sku == name), None)
+        if line is None:
+            return Outcome.NOT_IN_ORDER, False
+        if command.removal == "total":
+            units = max(0, min(named - line.cancelled, line.outstanding))
+            ahead[name] = ahead.get(name, 0) + units
+        else:
+            covered = min(named, ahead.get(name, 0))
+            units = named - covered
+            ahead[name] = ahead.get(name, 0) - covered
+            if units > line.outstanding:
+                return Outcome.MORE_THAN_OPEN, False
+        if units:
+            back.append((line, units))
+    if command.removal == "total" and not back:
+        return Outcome.CANCELLED, True
+    order.removed_ahead = {name: units for name, units in ahead.items() if units}
+    for line, units in back:
+        give_back(state, order, line, units)
+    if back:
+        finish_change(order)
+    return Outcome.CANCELLED, False
+
+
 def take_again(state: ModelState, order: ModelOrder, command: Pay) -> tuple[Outcome, bool]:
     """Rule 53: all lines of an expired order are held again, as paid, if the channel's rules allow it now."""
     end_dwells(state, order)

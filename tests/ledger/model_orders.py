@@ -229,6 +229,9 @@ def cancel(state: ModelState, order: ModelOrder, command: Cancel) -> tuple[Outco
         return Outcome.CANCELLED, True
     if order.state in FINAL or order.state == "shipped":
         return Outcome.ALREADY_FINAL, False
+    for line in order.lines if command.removal == "total" else ():
+        if line.outstanding:
+            order.removed_ahead[line.sku] = order.removed_ahead.get(line.sku, 0) + line.outstanding
     release(state, order, "cancelled")
     finish(state, order, "cancelled")
     return Outcome.CANCELLED, False

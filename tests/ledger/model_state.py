@@ -97,6 +97,8 @@ class ModelOrder:
     buyer: str | None = None
     # Its unpaid units count towards the limits of its channel.
     bounded: bool = False
+    # By SKU: units that a total has cancelled, and that no single removal has named.
+    removed_ahead: dict[str, int] = field(default_factory=dict)
     parked: list[ParkedEvent] = field(default_factory=list)
 
 

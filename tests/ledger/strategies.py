@@ -257,9 +257,11 @@ class _RunBuilder:
                 fields |= {"sku": self.one((None, *SKUS)), "held": self.one((True, False))}
             elif self.one((True, False)):
                 fields["lines"] = tuple((sku, self.one((units, 1, 1))) for sku, units in ordered)
-        elif kind is commands.Cancel and self.one((True, False)):
-            some = tuple((sku, self.one((units, 1, 1, 2))) for sku, units in ordered[: self.number(1, 3)])
-            fields["lines"] = some * 2 if self.rarely() else some
+        elif kind is commands.Cancel:
+            fields["removal"] = self.one((None, "total", "single"))
+            if self.one((True, False)):
+                some = tuple((sku, self.one((units, 1, 1, 2))) for sku, units in ordered[: self.number(1, 3)])
+                fields["lines"] = some * 2 if self.rarely() and fields["removal"] is None else some
         elif kind is commands.Ship:
             fields["lines"] = tuple((sku, self.one((units, 1, 3)), self.one(WAREHOUSES)) for sku, units in ordered)
         elif kind is commands.TakeBack:

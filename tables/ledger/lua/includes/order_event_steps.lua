@@ -61,8 +61,40 @@ local function cancel_in_part(order, command)
   return O.CANCELLED
 end
 
+-- Rule 51 with `removal`: totals and single removals of the same units come in any order, and each unit goes back
+-- once. `removed_ahead` are the units of a SKU that a total has cancelled and no single removal has named.
+local function cancel_removed(order, command)
+  local state = order.record.state
+  if state == 'expired' or state == 'rejected' then return O.ALREADY_FINAL end
+  local ahead, lines, is_new = {}, {}, command.removal == 'single'
+  for sku, units in pairs(order.record.removed_ahead or {}) do ahead[sku] = units end
+  for i, each in ipairs(command.lines) do
+    local line, path, units = orders.line_of(order, each[1]), 'lines[' .. (i - 1) .. ']', each[2]
+    if not line then return O.NOT_IN_ORDER, false, path .. '.sku' end
+    local known, open = ahead[line.sku] or 0, orders.open_units(line)
+    if command.removal == 'total' then
+      units = math.max(0, math.min(units - (line.cancelled or 0), open))
+      ahead[line.sku] = known + units
+    else
+      ahead[line.sku] = known - math.min(units, known)
+      units = units - math.min(units, known)
+      if units > open then return O.MORE_THAN_OPEN, false, path .. '.quantity' end
+    end
+    if ahead[line.sku] == 0 then ahead[line.sku] = nil end
+    if units > 0 then lines[#lines + 1], is_new = {line.sku, units}, true end
+  end
+  if not is_new then return O.CANCELLED, true end
+  orders.record_event(order, command)
+  order.record.removed_ahead = next(ahead) and ahead or nil
+  if #lines > 0 then
+    release.cancel_lines(order, lines, {'cancel', command.id, order})
+    release.finish_change(order)
+  end
+  return O.CANCELLED
+end
+
 local function cancel(order, command)
-  if command.lines then return cancel_in_part(order, command) end
+  if command.lines then return (command.removal and cancel_removed or cancel_in_part)(order, command) end
   local state = order.record.state
   if state == 'cancelled' then return O.CANCELLED, true end
   if state == 'shipped' then
@@ -71,6 +103,14 @@ local function cancel(order, command)
     end
   end
   if state ~= 'reserved' and state ~= 'paid' then return O.ALREADY_FINAL end
+  if command.removal == 'total' then
+    local ahead = order.record.removed_ahead or {}
+    for _, line in ipairs(order.record.lines) do
+      local open = orders.open_units(line)
+      if open > 0 then ahead[line.sku] = (ahead[line.sku] or 0) + open end
+    end
+    order.record.removed_ahead = next(ahead) and ahead or nil
+  end
   release.cancel_unshipped(order, {'cancel', command.id, order})
   orders.record_event(order, command)
   return O.CANCELLED
