@@ -23,7 +23,7 @@ import orjson
 from stocktide.errors import StocktideError
 from stocktide.loadtest.client.contract import ChannelUpdateView, MovementView, OrderView, StockView
 from stocktide.loadtest.client.events import Event
-from stocktide.loadtest.client.key import key_headers
+from stocktide.loadtest.client.key import KEY_VARIABLE, key_headers
 
 JSON = "application/json"
 NDJSON = "application/x-ndjson"
@@ -109,6 +109,9 @@ class _PolicyLevels(msgspec.Struct, frozen=True):
     own: dict[str, Any] | None = None
 
 
+_KEY_HINT = f"; {KEY_VARIABLE} names the key, an operator's may do everything"
+
+
 class StocktideClient:
     """A pool of at most `requests_max` connections; further calls wait for a free one.
 
@@ -170,7 +173,8 @@ class StocktideClient:
                 response = await self.send(method, path, body, content)
                 if not response.is_retryable:
                     if expected is not None and response.status not in expected:
-                        raise ApiError(f"{method} {path} was answered {response.summary()}")
+                        hint = _KEY_HINT if response.status in (401, 403) else ""
+                        raise ApiError(f"{method} {path} was answered {response.summary()}{hint}")
                     return response
                 failure, pause_seconds = response.summary(), response.retry_seconds()
             except NoApiResponse as error:
