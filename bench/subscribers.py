@@ -18,6 +18,7 @@ import orjson
 from bench.orders import CHANNELS, WAREHOUSES, KeyValue, encode_order, movement_event, send_all, sku_name
 from bench.report import Report
 from bench.servers import BenchedProcess, BenchServers, receive_opening_stock, running
+from stocktide.loadtest.client.key import key_headers
 from stocktide.retry import poll_until
 
 APP_ID = "crowd"
@@ -92,8 +93,9 @@ class BenchSubscriber:
         """Read until cancelled."""
         async with opening:
             reader, writer = await asyncio.open_connection("127.0.0.1", self._port, limit=READ_BYTES)
-            request = f"GET /v1/channels/{self.channel}/feed HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
-            writer.write(request.encode())
+            lines = [f"GET /v1/channels/{self.channel}/feed HTTP/1.1", "Host: 127.0.0.1"]
+            lines += [f"{name}: {value}" for name, value in key_headers().items()]
+            writer.write("".join(f"{line}\r\n" for line in [*lines, ""]).encode())
         try:
             rest = b""
             while chunk := await reader.read(READ_BYTES):
