@@ -9,6 +9,8 @@ from __future__ import annotations
 import asyncio
 from abc import ABC, abstractmethod
 
+from stocktide.loadtest.client.key import key_headers
+
 READ_BYTES = 256 * 1024
 _SOCKET_HEADERS = (
     "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
@@ -44,7 +46,8 @@ class BenchSubscriber(ABC):
             async with opening:
                 reader, writer = await asyncio.open_connection("127.0.0.1", self._port, limit=READ_BYTES)
                 path = f"/v1/channels/{self.channel}/{self.path}"
-                writer.write(f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\n{self.headers}\r\n".encode())
+                keys = "".join(f"{name}: {value}\r\n" for name, value in key_headers().items())
+                writer.write(f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\n{keys}{self.headers}\r\n".encode())
                 head = await reader.readuntil(b"\r\n\r\n")
             if head[9:12] not in (b"101", b"200"):
                 raise ConnectionRefusedError(head[9:12].decode())

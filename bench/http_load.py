@@ -22,6 +22,7 @@ import uvloop
 from bench.cpu import LOAD, CpuMeter
 from bench.load import RESPONSE_SECONDS_MAX, BenchOrder, LoadResult, ReserveClient, ReserveOutcome, send_orders
 from bench.orders import CHANNELS, sku_name
+from stocktide.loadtest.client.key import key_headers
 
 ORDERS_PATH = "/v1/orders"
 HTTP_SECONDS = 8.0
@@ -41,7 +42,9 @@ class HttpReserveClient(asyncio.Protocol):
 
     def __init__(self, port: int, path: str = ORDERS_PATH) -> None:
         self._port = port
-        self._head = f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n".encode()
+        headers = {"Host": "127.0.0.1", "Content-Type": "application/json", **key_headers()}
+        lines = [f"POST {path} HTTP/1.1", *(f"{name}: {value}" for name, value in headers.items())]
+        self._head = "".join(f"{line}\r\n" for line in lines).encode()
         self._transport: asyncio.Transport | None = None
         self._received = b""
         self._status: asyncio.Future[int] | None = None

@@ -22,12 +22,15 @@ import psutil
 
 from bench.orders import receipts, send_all
 from bench.valkey import BenchValkey
+from stocktide.api.access.caller import OPERATOR
 from stocktide.embedded import EmbeddedKafka
 from stocktide.embedded.ports import pick_free_port
 from stocktide.embedded.process import ChildProcess
+from stocktide.loadtest.client.key import KEY_VARIABLE
 from stocktide.retry import poll_until
 from stocktide.settings import Settings
 from stocktide.streams.kafka.admin import ensure_topics
+from stocktide.up.first_keys import make_first_keys
 
 # Ten times the goal for a million SKUs: a slower start is a failure, not a measurement.
 READY_SECONDS_MAX = 600.0
@@ -47,7 +50,15 @@ class BenchServers:
     def settings(self, app_id: str, **more: object) -> Settings:
         """Settings of one installation on these servers."""
         return Settings.from_environment(
-            {}, app_id=app_id, kafka=self.kafka.address, redis=self.valkey.url, data=self.folder / app_id, **more
+            {},
+            app_id=app_id,
+            kafka=self.kafka.address,
+            redis=self.valkey.url,
+            data=self.folder / app_id,
+            keys_file=str(_keys_file(self.folder)),
+            # The limit of one key is not what is measured.
+            requests_per_second=0,
+            **more,
         )
 
     @property
@@ -68,10 +79,16 @@ async def run_servers(folder: Path) -> AsyncIterator[BenchServers]:
     kafka = EmbeddedKafka(folder / "kafka", folder / "kafka.log")
     valkey = BenchValkey(folder / "valkey", folder / "valkey.log")
     try:
+        # Requests are measured as users send them, with a key: every client of this process and of its children has it.
+        os.environ[KEY_VARIABLE] = make_first_keys(folder, _keys_file(folder))[OPERATOR]
         await asyncio.gather(kafka.start(), valkey.start())
         yield BenchServers(kafka, valkey, folder)
     finally:
         await asyncio.gather(kafka.stop(), valkey.stop())
+
+
+def _keys_file(folder: Path) -> Path:
+    return folder / "keys.json"
 
 
 class ModuleProcess(ChildProcess):
@@ -146,7 +163,7 @@ class BenchedProcess(ModuleProcess):
         self.port = pick_free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         port = {"worker": "worker_port", "api": "port"}[kind]
-        settings = servers.settings(app_id, worker_name=worker_name, open=1, **{port: self.port})
+        settings = servers.settings(app_id, worker_name=worker_name, **{port: self.port})
         log = servers.folder / f"{app_id}.{kind}.{self.port}.log"
         super().__init__("stocktide", kind, log=log, environ=settings.as_environment())
 

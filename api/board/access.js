@@ -1,7 +1,7 @@
 // Who reads this page: a key is asked for once, kept until the tab is closed, and sent as a header; feeds get a ticket.
 
-const KEY = "key";
-const REASON = "reason";
+const KEY = "stocktide-key";
+const REASON = "stocktide-reason";
 // What a header may hold: visible characters of ASCII.
 const SENDABLE = /^[!-~]+$/;
 // Told to whoever has to sign in again.

@@ -18,6 +18,7 @@ from bench.load import percentile
 from bench.orders import CHANNELS, sku_name
 from bench.report import Report
 from stocktide.loadtest.client.http import StocktideClient
+from stocktide.loadtest.client.key import key_headers
 
 CHANNEL = CHANNELS[0]
 SNAPSHOT_SECONDS_MAX = 600.0
@@ -36,7 +37,8 @@ async def measure_snapshot(api: str, skus: int, report: Report) -> None:
     done = threading.Event()
     # In a thread: the reader keeps this loop busy.
     requesting = asyncio.create_task(asyncio.to_thread(_request_until, done, api))
-    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=SNAPSHOT_SECONDS_MAX)) as session:
+    timeout = aiohttp.ClientTimeout(total=SNAPSHOT_SECONDS_MAX)
+    async with aiohttp.ClientSession(timeout=timeout, headers=key_headers()) as session:
         await asyncio.sleep(BEFORE_SECONDS)
         try:
             frames, size, seconds = await _read_snapshot(session, api)

@@ -23,7 +23,7 @@ import orjson
 from stocktide.errors import StocktideError
 from stocktide.loadtest.client.contract import ChannelUpdateView, MovementView, OrderView, StockView
 from stocktide.loadtest.client.events import Event
-from stocktide.loadtest.client.key import key_headers
+from stocktide.loadtest.client.key import KEY_VARIABLE, key_headers
 
 JSON = "application/json"
 NDJSON = "application/x-ndjson"
@@ -109,6 +109,14 @@ class _PolicyLevels(msgspec.Struct, frozen=True):
     own: dict[str, Any] | None = None
 
 
+_KEY_REFUSED = (401, 403)
+
+
+def _refused(method: str, path: str, response: ApiResponse) -> ApiError:
+    hint = f"; {KEY_VARIABLE} has to be a key of an operator" if response.status in _KEY_REFUSED else ""
+    return ApiError(f"{method} {path} was answered {response.summary()}{hint}")
+
+
 class StocktideClient:
     """A pool of at most `requests_max` connections; further calls wait for a free one.
 
@@ -170,7 +178,7 @@ class StocktideClient:
                 response = await self.send(method, path, body, content)
                 if not response.is_retryable:
                     if expected is not None and response.status not in expected:
-                        raise ApiError(f"{method} {path} was answered {response.summary()}")
+                        raise _refused(method, path, response)
                     return response
                 failure, pause_seconds = response.summary(), response.retry_seconds()
             except NoApiResponse as error:
@@ -179,11 +187,14 @@ class StocktideClient:
         raise ApiError(f"{method} {path}: no answer for {OUTAGE_SECONDS_MAX:.0f} s: {failure}")
 
     async def check_reachable(self) -> None:
-        """Raise ApiError unless the API answers now."""
+        """Raise ApiError unless the API answers now, and lets this key read."""
+        path = "/v1/channels"
         try:
-            await self.send("GET", "/healthz")
+            response = await self.send("GET", path)
         except NoApiResponse as error:
             raise ApiError(f"no API answers at {next(self._apis)}") from error
+        if response.status in _KEY_REFUSED:
+            raise _refused("GET", path, response)
 
     # Orders
 

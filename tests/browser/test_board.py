@@ -322,7 +322,7 @@ async def test_the_key_stays_in_its_tab(chromium: Chromium, running: RunningSyst
     addresses = await page.evaluate("[location.href, ...performance.getEntriesByType('resource').map((e) => e.name)]")
     kept = await page.evaluate("JSON.stringify(localStorage) + document.cookie")
     assert not any(key in text for text in (kept, *addresses))
-    assert await page.evaluate("JSON.stringify(sessionStorage)") == f'{{"key":"{key}"}}'
+    assert await page.evaluate("JSON.stringify(sessionStorage)") == f'{{"stocktide-key":"{key}"}}'
     other = await chromium.open(f"{running.api}/", 1280, 800)
     await other.until(f"!({HIDDEN.format('sign-in')})")
 

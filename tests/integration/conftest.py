@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.harness.process import WITH_KEYS
 from tests.harness.servers import KafkaServer, RedisServer, new_app_id
 from tests.harness.system import RunningSystem, running_system
 from tests.harness.workers import WorkerGroup, worker_group
@@ -16,9 +17,9 @@ from tests.harness.workers import WorkerGroup, worker_group
 async def running(
     kafka: KafkaServer, valkey: RedisServer, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[RunningSystem]:
-    """`stocktide up` on the session's servers."""
+    """`stocktide up` with keys on the session's servers."""
     data = tmp_path_factory.mktemp("system") / "data"
-    async with running_system(data, kafka.address, valkey.url, new_app_id()) as system:
+    async with running_system(data, kafka.address, valkey.url, new_app_id(), WITH_KEYS) as system:
         yield system
 
 

@@ -17,7 +17,7 @@ from aiohttp import web
 PlantedFault = Literal["none", "oversell", "lost-answer", "lost-update"]
 
 # Forwarded headers; the others are hop-by-hop or irrelevant to the API.
-_HEADERS = ("Content-Type", "Last-Event-ID")
+_HEADERS = ("Authorization", "Content-Type", "Last-Event-ID")
 
 
 class FaultyProxy:

@@ -14,7 +14,7 @@ from stocktide.demo.shop import ORDER_UNITS, PREORDER_SKU, SHORT_UNITS, SOLD_SKU
 from stocktide.loadtest.client.http import StocktideClient
 from tests.harness.api_client import open_client
 from tests.harness.eventually import eventually
-from tests.harness.process import StocktideProcess, started
+from tests.harness.process import WITH_KEYS, StocktideProcess, started
 from tests.harness.system import SystemFactory
 
 TRADING_SECONDS_MAX = 120.0
@@ -23,12 +23,12 @@ TRADING_SECONDS_MAX = 120.0
 async def test_the_shop_trades_until_ctrl_c_and_leaves_nothing(tmp_path: Path) -> None:
     scratch = tmp_path / "scratch"
     scratch.mkdir()
-    environ = {"TMPDIR": str(scratch), "PYTHONUNBUFFERED": "1"}
-    async with started(StocktideProcess("demo", ("demo", "--port", "0"), environ, tmp_path / "demo.log")) as demo:
+    environ = {"TMPDIR": str(scratch), "PYTHONUNBUFFERED": "1", **WITH_KEYS}
+    async with started(StocktideProcess("demo", ("demo", "--port", "0"), environ, tmp_path / "log")) as demo:
         printed = await demo.wait_for_output("everyday trade", TRADING_SECONDS_MAX)
-        found = re.search(r"Open (http://\S+)/ in a browser", printed)
+        found = re.search(r"Open (http://\S+)/ in a browser, and sign in with this key:\n  (stk_\S+)\n", printed)
         assert found is not None, printed
-        async with open_client(found[1]) as shop:
+        async with open_client(found[1], key=found[2]) as shop:
             assert set((await shop.get("/v1/channels")).body["items"]) == set(catalog.POLICIES)
 
             async def is_trading() -> bool:

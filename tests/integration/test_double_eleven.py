@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from tests.harness.process import StocktideProcess, started
+from tests.harness.process import WITH_KEYS, StocktideProcess, started
 from tests.harness.system import RunningSystem, SystemFactory
 
 ROOT = Path(__file__).parents[2]
@@ -101,7 +101,7 @@ def rows_of(story: ModuleType) -> int:
 async def test_one_command_plays_the_day_and_leaves_nothing(story: ModuleType, tmp_path: Path) -> None:
     scratch = tmp_path / "scratch"
     scratch.mkdir()
-    environ = {"TMPDIR": str(scratch), "PYTHONUNBUFFERED": "1", "PYTHONPATH": str(ROOT)}
+    environ = {"TMPDIR": str(scratch), "PYTHONUNBUFFERED": "1", "PYTHONPATH": str(ROOT), **WITH_KEYS}
     process = StocktideProcess("example", ("--port", "0"), environ, tmp_path / "log", launcher=LAUNCHER)
     async with started(process) as example:
         assert await example.wait(EXAMPLE_SECONDS_MAX) == 0, example.log_tail()
@@ -145,7 +145,7 @@ def adds_up(before: dict[str, Any], change: dict[str, Any]) -> None:
 async def test_explain_accounts_for_every_sku_of_the_day(
     story: ModuleType, system: SystemFactory, tmp_path: Path
 ) -> None:
-    running = await system()
+    running = await system(environ=WITH_KEYS)
     played = await play(running, tmp_path / "log")
     assert "no differences" in played.output, played.log_tail()
     histories = await asyncio.gather(*(history_of(running, row.sku) for row in story.MIDNIGHT.after))

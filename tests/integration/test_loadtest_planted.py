@@ -9,12 +9,21 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from stocktide.loadtest.client.key import KEY_VARIABLE
 from stocktide.loadtest.measure.results import LoadTestResults
 from stocktide.loadtest.run.flash_sale import run_flash_sale
 from stocktide.loadtest.run.options import FlashSaleOptions
 from tests.harness.process import run_stocktide
 from tests.harness.system import RunningSystem
 from tests.integration.faulty_proxy import PlantedFault, faulty_proxy
+
+
+@pytest.fixture(autouse=True)
+def key(running: RunningSystem, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The operator's key, in the environment: behind a proxy no command finds it by itself."""
+    key = str(running.ready["keys"]["operator"])
+    monkeypatch.setenv(KEY_VARIABLE, key)
+    return key
 
 
 async def sale_with(fault: PlantedFault, running: RunningSystem) -> LoadTestResults:
@@ -69,13 +78,16 @@ async def test_orders_that_are_taken_without_a_unit_for_them_are_found(running: 
     assert any("was broken while the run went on" in note for note in found.verdict.notes)
 
 
-async def test_the_command_reports_the_violation_and_exits_with_1(running: RunningSystem, tmp_path: Path) -> None:
+async def test_the_command_reports_the_violation_and_exits_with_1(
+    running: RunningSystem, key: str, tmp_path: Path
+) -> None:
     async with faulty_proxy(running.api, "oversell") as (api, _):
         ended = await run_stocktide(
             *("loadtest", "--no-live", "--shape", "steady", "--seconds", "3", "--rate", "25", "--skus", "20"),
             *("--hot", "2", "--units", "10", "--subscribers", "2", "--channels", "2", "--hold-seconds", "4"),
             *("--report-html", str(tmp_path / "a.html"), "--report-json", str(tmp_path / "a.json")),
             *("--api", api, "--kafka", str(running.ready["kafka"]), "--app-id", running.app_id),
+            environ={KEY_VARIABLE: key},
         )
     assert ended.status == 1, ended.printed
     assert "promise 1 is broken, that nothing is oversold:" in ended.printed

@@ -174,5 +174,5 @@ async def test_a_policy_over_skus_in_many_warehouses_reaches_all_of_them(shop: A
 @pytest.fixture
 async def shop(running: RunningSystem) -> AsyncIterator[ApiTestClient]:
     """A client that waits as long as a wide input takes."""
-    async with open_client(running.api, DERIVED_SECONDS_MAX) as client:
+    async with open_client(running.api, DERIVED_SECONDS_MAX, running.ready["keys"]["operator"]) as client:
         yield client

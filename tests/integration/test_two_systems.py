@@ -15,7 +15,7 @@ from stocktide.embedded.ports import pick_free_port
 from stocktide.tables.ledger.connection import connect
 from stocktide.tables.ledger.scripts import key_prefix
 from tests.harness.api_client import unique_name
-from tests.harness.process import CommandResult, run_stocktide, started
+from tests.harness.process import WITH_KEYS, CommandResult, run_stocktide, started
 from tests.harness.servers import KafkaServer, RedisServer
 from tests.harness.system import RunningSystem, running_system
 
@@ -56,7 +56,7 @@ async def two(
 ) -> AsyncIterator[TwoSystems]:
     """The systems; the last test of the module stops them."""
     folder = tmp_path_factory.mktemp("two")
-    environ = {"XDG_CACHE_HOME": str(folder / "cache")}
+    environ = {"XDG_CACHE_HOME": str(folder / "cache"), **WITH_KEYS}
     async with AsyncExitStack() as stack:
         own_valkey = await stack.enter_async_context(started(EmbeddedValkey(folder / "valkey", folder / "valkey.log")))
         systems, skus = [], (unique_name("first"), unique_name("second"))

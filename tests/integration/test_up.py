@@ -12,7 +12,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 
 from stocktide.streams.kafka.admin import ensure_topics
 from tests.harness.eventually import eventually
-from tests.harness.process import alive, fetch
+from tests.harness.process import WITH_KEYS, alive, fetch
 from tests.harness.servers import KafkaServer
 from tests.harness.system import RunningSystem, SystemFactory, running_system
 
@@ -22,16 +22,18 @@ GONE_SECONDS_MAX = 30.0
 @pytest.fixture(scope="module")
 async def embedded(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[RunningSystem]:
     """A system with servers of its own; the last test that uses it kills it."""
-    async with running_system(tmp_path_factory.mktemp("embedded") / "data") as running:
+    async with running_system(tmp_path_factory.mktemp("embedded") / "data", environ=WITH_KEYS) as running:
         yield running
 
 
 async def test_the_ready_file_has_all_addresses(embedded: RunningSystem) -> None:
     ready = embedded.ready
     # From some number of cores on, publishing is a process of its own.
-    assert set(ready) - {"publisher"} == {"api", "worker", "kafka", "redis", "app_id", "topics", "pids"}
+    assert set(ready) - {"publisher"} == {"api", "worker", "kafka", "redis", "app_id", "topics", "pids", "keys"}
     assert set(ready["pids"]) - {"publisher"} == {"api", "worker", "kafka", "redis"}
     assert ready["topics"]["orders"] == "stocktide-orders"
+    greeting = await embedded.wait_for_output("keys first viewer")
+    assert not any(key in greeting for key in ready["keys"].values())
     for part in ("api", "worker"):
         assert (await fetch(f"{ready[part]}/readyz"))[0] == 200
 
@@ -55,15 +57,15 @@ async def test_a_second_start_on_the_same_data_is_refused(embedded: RunningSyste
 
 async def test_after_a_kill_nothing_is_left_and_the_same_data_serve_again(embedded: RunningSystem) -> None:
     parts = embedded.parts()
-    addresses = {key: embedded.ready[key] for key in ("kafka", "redis")}
+    addresses = {key: embedded.ready[key] for key in ("kafka", "redis", "keys")}
     alerts = embedded.ready["topics"]["alerts"]
     async with AIOKafkaProducer(bootstrap_servers=addresses["kafka"], acks="all") as producer:
         await producer.send_and_wait(alerts, b"before the kill")
     await embedded.stop(signal.SIGKILL)
     await eventually(lambda: not alive(parts), GONE_SECONDS_MAX)
     embedded.ready_file.unlink()  # which a killed process leaves
-    async with running_system(embedded.data) as again:
-        assert {key: again.ready[key] for key in ("kafka", "redis")} == addresses
+    async with running_system(embedded.data, environ=WITH_KEYS) as again:
+        assert {key: again.ready[key] for key in ("kafka", "redis", "keys")} == addresses
         kept = {"bootstrap_servers": addresses["kafka"], "auto_offset_reset": "earliest"}
         async with AIOKafkaConsumer(alerts, **kept) as consumer, asyncio.timeout(GONE_SECONDS_MAX):
             while (await consumer.getone()).value != b"before the kill":
@@ -74,6 +76,7 @@ async def test_ctrl_c_stops_everything_and_leaves_no_process(system: SystemFacto
     # tests/integration/test_start.py has the same with SIGTERM.
     running = await system()
     parts = running.parts()
+    await running.wait_for_output("WITHOUT KEYS (--open)")
     assert await running.stop(signal.SIGINT) == 0
     await eventually(lambda: not alive(parts), GONE_SECONDS_MAX)
     assert not running.ready_file.exists()

@@ -48,6 +48,13 @@ async def test_an_unknown_sku_is_none_and_a_body_that_breaks_the_contract_is_an_
             await client.stock("A")
 
 
+@pytest.mark.parametrize("status", [401, 403])
+async def test_a_refused_key_is_an_error_that_names_its_variable(status: int) -> None:
+    async with api((status, b"")) as (client, _):
+        with pytest.raises(ApiError, match="STOCKTIDE_KEY"):
+            await client.stock("A")
+
+
 async def test_a_rejected_order_is_a_value_with_its_code() -> None:
     async with api((409, b'{"code":"insufficient_stock"}')) as (client, _):
         assert await client.place_order({"order_id": "o1"}) == (409, None, "insufficient_stock")

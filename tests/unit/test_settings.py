@@ -78,3 +78,8 @@ def test_no_message_of_a_setting_speaks_of_python() -> None:
 def test_what_kubernetes_sets_for_services_of_that_name_is_not_refused() -> None:
     names = ("API_PORT_8080_TCP_ADDR", "API_SERVICE_HOST", "REDIS_PORT", "REDIS_SERVICE_PORT", "KAFKA_PORT_9092_TCP")
     Settings.from_environment({f"STOCKTIDE_{name}": "tcp://10.0.0.7:80" for name in names})
+
+
+def test_the_api_asks_for_keys_unless_it_is_told_otherwise() -> None:
+    assert Settings.from_environment({}).open == 0
+    assert "loopback only" in refused(STOCKTIDE_OPEN="1", STOCKTIDE_HOST="0.0.0.0")

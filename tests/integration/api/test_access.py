@@ -298,8 +298,10 @@ async def test_a_key_that_asks_too_often_gets_429(kafka: KafkaServer, valkey: Re
 
 async def test_a_load_test_finds_the_key_of_the_running_system(running: RunningSystem) -> None:
     arguments = ("--seconds", "2", "--rate", "5", "--skus", "3", "--hot", "1", "--subscribers", "2", "--no-live")
+    report = running.data / "report.json"
     result = await running.run(
-        "loadtest", *arguments, "--report-html", str(running.data / "r.html"), "--report-json", str(running.data / "r")
+        "loadtest", *arguments, "--report-html", str(running.data / "r.html"), "--report-json", str(report)
     )
     assert "401" not in result.printed
-    assert result.status in (0, 1), result.printed
+    # On a busy machine so short a run may not be valid; without a key it has no result at all.
+    assert report.exists(), result.printed
