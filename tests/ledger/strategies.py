@@ -243,6 +243,10 @@ class _RunBuilder:
         fields = self._common() | {"order_id": order_id}
         of = next((draft for draft in self.placed if draft.fields["order_id"] == order_id), None)
         ordered = of.fields["lines"] if of and not self.rarely() else self._lines()
+        if kind in (commands.Pay, commands.Cancel, commands.Change, commands.Extend):
+            # Mostly no channel is named; else that of the order, or of another one's holder.
+            own = of.fields["channel"] if of else CHANNELS[0]
+            fields["channel"] = self.one((None, None, own, self.one(CHANNELS)))
         if kind is commands.Pay:
             fields["if_expired"] = self.one((None, None, "take_again"))
         elif kind is commands.Extend:
