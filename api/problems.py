@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
+from urllib.parse import quote
 
 from aiohttp import web
 
@@ -60,6 +61,11 @@ def json_response(body: Any, status: int = 200, headers: Mapping[str, str] | Non
     """A JSON response."""
     merged = _JSON_HEADERS if headers is None else {**_JSON_HEADERS, **headers}
     return web.Response(body=encode(body), status=status, headers=merged)
+
+
+def location(path: str, **names: str) -> dict[str, str]:
+    """The header `Location`: a path of the table of routes, with each name as one segment of it."""
+    return {"Location": path.format(**{name: quote(value, safe="") for name, value in names.items()})}
 
 
 def problem_response(

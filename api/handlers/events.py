@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from functools import partial
-from urllib.parse import quote
 
 from aiohttp import web
 from msgspec import Struct
@@ -28,6 +27,7 @@ CALL_BYTES_MAX = 8 * 1024 * 1024
 CALL_LINES_MAX = 20_000
 # Lines decoded before the loop runs other tasks, about 2 ms.
 LINES_PER_TURN_MAX = 200
+MOVEMENT_PATH = "/v1/warehouses/{warehouse}/movements/{id}"
 
 
 class _ParsedLines(Struct):
@@ -81,9 +81,8 @@ class EventHandlers:
             return refused
         deadline = asyncio.get_running_loop().time() + self._request_seconds
         await self._event_producer.write(self._movements, [(movement.warehouse.encode(), body)], deadline)
-        location = f"/v1/warehouses/{quote(movement.warehouse, safe='')}/movements/{quote(movement.id, safe='')}"
-        taken = MovementTaken(1, movement.warehouse, movement.id)
-        return problems.json_response(taken, 202, {"Location": location})
+        headers = problems.location(MOVEMENT_PATH, warehouse=movement.warehouse, id=movement.id)
+        return problems.json_response(MovementTaken(1, movement.warehouse, movement.id), 202, headers)
 
 
 async def _parse_lines(

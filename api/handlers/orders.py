@@ -48,6 +48,8 @@ from stocktide.tables.ledger.outcomes import REFUSALS, Outcome
 from stocktide.tables.ledger.records import AWAITING_APPROVAL, OrderRecord, Result
 from stocktide.tables.views import approval_view, order_view
 
+ORDER_PATH = "/v1/orders/{order_id}"
+APPROVAL_PATH = "/v1/approvals/{id}"
 _ACCEPTED = frozenset({Outcome.RESERVED, Outcome.PREORDERED, Outcome.PARTIAL})
 
 
@@ -93,10 +95,14 @@ class OrderHandlers:
         result, order = decided.result, decided.order
         if result.outcome in _ACCEPTED and order is not None:
             view = order_view(body.order_id, order, result.replayed)
-            return problems.json_response(view, 200 if result.replayed else 201)
+            if result.replayed:
+                return problems.json_response(view)
+            return problems.json_response(view, 201, problems.location(ORDER_PATH, order_id=body.order_id))
         if result.outcome == Outcome.PARKED and order is not None and order.approval is not None:
             request_view = approval_view(body.order_id, order, order.approval, result.replayed)
-            return problems.json_response(request_view, 200 if result.replayed else 202)
+            if result.replayed:
+                return problems.json_response(request_view)
+            return problems.json_response(request_view, 202, problems.location(APPROVAL_PATH, id=body.order_id))
         return refuse_place(body.order_id, decided)
 
     async def pay(self, request: web.Request) -> web.Response:

@@ -50,6 +50,7 @@ CHANNEL_WEBHOOKS_MAX = 20
 SKUS_MAX = 1_000
 BATCH_MAX = 1_000
 PER_SECOND_MAX = 1_000.0
+WEBHOOK_PATH = "/v1/webhooks/{name}"
 
 
 class WebhookBody(Struct, frozen=True, kw_only=True):
@@ -171,7 +172,7 @@ class WebhookHandlers:
             return problems.json_response(self._answer(webhook))
         webhook = Webhook(name=name, secret=new_secret(), epoch=_first_epoch(), **fields)
         await self._write(webhook)
-        headers = {"Location": request.path}
+        headers = problems.location(WEBHOOK_PATH, name=name)
         return problems.json_response(replace(self._answer(webhook), secret=webhook.secret), 201, headers)
 
     async def delete(self, request: web.Request) -> web.Response:

@@ -9,13 +9,12 @@ from msgspec import Meta
 from stocktide.api.handlers.audit_log import CSV, NEXT_HEADER, PAGE_ROWS_MAX
 from stocktide.api.handlers.policies import PolicyBody
 from stocktide.api.handlers.stock_list import BELOW_DIGITS_MAX, PAGE_SKUS_MAX
-from stocktide.api.handlers.webhooks import TestAnswer, WebhookAnswer, WebhookBody, WebhookPage
+from stocktide.api.handlers.webhooks import WEBHOOK_PATH, TestAnswer, WebhookAnswer, WebhookBody, WebhookPage
 from stocktide.api.routes.route import ACTOR, CURSOR, LOCATION, NDJSON, Handler, Handlers, Parameter, Route, limit
 from stocktide.streams.contract import documents
 from stocktide.streams.contract.events import Time
 from stocktide.tables.ledger.outcomes import Outcome
 
-_WEBHOOK = "/v1/webhooks/{name}"
 _BELOW_MAX = 10**BELOW_DIGITS_MAX - 1
 _Below = Annotated[int, Meta(ge=-_BELOW_MAX, le=_BELOW_MAX)]
 
@@ -98,7 +97,7 @@ def webhook_calls(handlers: Handlers) -> tuple[Route, ...]:
         _webhook("GET", "", webhooks.get, "A webhook and how it goes"),
         Route(
             "PUT",
-            _WEBHOOK,
+            WEBHOOK_PATH,
             webhooks.put,
             "Define a webhook; the answer to a new one shows its secret, only then",
             body=WebhookBody,
@@ -118,7 +117,7 @@ def _webhook(
 ) -> Route:
     """A call of a webhook that is defined."""
     unknown = {404: ("unknown_webhook",)}
-    return Route(method, _WEBHOOK + path, handler, summary, answers={status: of}, problems=unknown)
+    return Route(method, WEBHOOK_PATH + path, handler, summary, answers={status: of}, problems=unknown)
 
 
 def service_calls(handlers: Handlers) -> tuple[Route, ...]:

@@ -7,7 +7,7 @@ from typing import Literal
 from stocktide.api.handlers.approvals import LISTED_STATE, SAME_ACTOR
 from stocktide.api.handlers.approvals import PAGE_MAX as PAGE_APPROVALS_MAX
 from stocktide.api.handlers.order_lists import PAGE_ORDERS_MAX
-from stocktide.api.handlers.orders import ExtendBody
+from stocktide.api.handlers.orders import APPROVAL_PATH, ORDER_PATH, ExtendBody
 from stocktide.api.routes.route import ACTOR, CURSOR, LOCATION, Handlers, Parameter, Route, limit
 from stocktide.streams.contract import documents
 from stocktide.streams.contract.events import (
@@ -38,7 +38,7 @@ def order_calls(handlers: Handlers) -> tuple[Route, ...]:
             handlers.orders.place,
             "Place an order: hold its units until they are paid or the hold ends; with `force`, once it is approved",
             body=OrderBody,
-            answers={200: documents.Order, 201: documents.Order, 202: documents.Approval},
+            answers={200: (documents.Order, documents.Approval), 201: documents.Order, 202: documents.Approval},
             answer_headers={201: (LOCATION,), 202: (LOCATION,)},
             problems={
                 **_UNKNOWN,
@@ -63,13 +63,13 @@ def order_calls(handlers: Handlers) -> tuple[Route, ...]:
                 limit(PAGE_ORDERS_MAX),
             ),
         ),
-        Route("GET", "/v1/orders/{order_id}", handlers.orders.get, "An order", answers=_FOUND, problems=_UNKNOWN),
+        Route("GET", ORDER_PATH, handlers.orders.get, "An order", answers=_FOUND, problems=_UNKNOWN),
     )
 
 
 def order_change_calls(handlers: Handlers) -> tuple[Route, ...]:
     """What happens to an order."""
-    one, orders = "/v1/orders/{order_id}", handlers.orders
+    one, orders = ORDER_PATH, handlers.orders
     return (
         Route(
             "POST",
@@ -152,7 +152,7 @@ def waiting_calls(handlers: Handlers) -> tuple[Route, ...]:
 def approval_calls(handlers: Handlers) -> tuple[Route, ...]:
     """Requests that a second person decides."""
     approvals = handlers.approvals
-    one = "/v1/approvals/{id}"
+    one = APPROVAL_PATH
     found = {200: documents.Approval}
     unknown = {404: ("unknown_approval",)}
     return (

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Annotated, Any
 
 from aiohttp import web
@@ -45,26 +45,28 @@ class Parameter(Struct, frozen=True):
 
 
 class Route(Struct, frozen=True):
-    """A call. `answers` maps a status to the type of its body, None without one; `problems` maps one to codes of
-    the call's own refusals, without those that follow from a body, a parameter, keys or outages (`spec/refusals.py`).
-    """
+    """A call. `answers` maps a status to the type of its body, or to several, None without one; `problems` maps one to
+    codes of the call's own refusals, without those that follow from a body, a parameter, keys or outages
+    (`spec/refusals.py`)."""
 
     method: str
     path: str
     handler: Handler
     summary: str
-    answers: dict[int, Any]
-    problems: dict[int, tuple[str, ...]] = {}
+    answers: Mapping[int, Any]
+    problems: Mapping[int, tuple[str, ...]] = {}
     body: Any = None
     body_type: str = JSON
     # The type of what is answered; a type that is not JSON is text, and `answers` has what its parts are.
     answer_type: str = JSON
     # Other types in which the same is answered.
     other_types: tuple[str, ...] = ()
+    # Whether refusals may be of other types than problem documents.
+    refuses_as_answered: bool = False
     query: tuple[Parameter, ...] = ()
     headers: tuple[Parameter, ...] = ()
     # Headers of answers, by status.
-    answer_headers: dict[int, tuple[str, ...]] = {}
+    answer_headers: Mapping[int, tuple[str, ...]] = {}
 
 
 def limit(most: int) -> Parameter:

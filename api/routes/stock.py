@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
+from stocktide.api.handlers.events import MOVEMENT_PATH
 from stocktide.api.handlers.history import PAGE_CHANGES_MAX
 from stocktide.api.handlers.pools import PAGE_POOLS_MAX
 from stocktide.api.routes.route import CURSOR, LOCATION, NDJSON, Handlers, Parameter, Route, limit
@@ -47,6 +48,7 @@ def input_calls(handlers: Handlers) -> tuple[Route, ...]:
             body_type="*/*",
             answers={200: str},
             answer_type="*/*",
+            refuses_as_answered=True,
             problems={401: ("bad_signature",), 404: ("unknown_intake",)},
         ),
     )
@@ -57,7 +59,7 @@ def read_calls(handlers: Handlers) -> tuple[Route, ...]:
     return (
         Route(
             "GET",
-            "/v1/warehouses/{warehouse}/movements/{id}",
+            MOVEMENT_PATH,
             handlers.stock.movement,
             "What a movement did, or its refusal",
             answers={200: documents.MovementAnswer},

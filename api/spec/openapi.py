@@ -101,6 +101,9 @@ def _operation(route: Route, schemas: Schemas, refusals: _Refusals) -> dict[str,
     refused = refusals_of(route)
     for status, codes in refused.items():
         answers[str(status)] = refusals.of(status, codes)
+        if route.refuses_as_answered:
+            answer = answers[str(status)] = refusals.answer(status, codes)
+            answer["content"][route.answer_type] = {}
     for status, shape in route.answers.items():
         answer = answers[str(status)] = _answer(route, status, shape, schemas)
         if status in refused:  # not ready, or refused before the call was read

@@ -22,7 +22,7 @@ class Schemas:
 
     def __init__(self, types: Iterable[Any]) -> None:
         # A type that is Annotated or a union has no hash of its own that tells it from its equals.
-        wanted = {repr(each): each for each in types}
+        wanted = {repr(one): one for each in types for one in _several(each)}
         schemas, self.components = msgspec.json.schema_components(wanted.values(), ref_template=_REFERENCE)
         self._schemas = dict(zip(wanted, schemas, strict=True))
         # Clients are to ignore fields that they do not know; this version sends no others than these.
@@ -33,5 +33,11 @@ class Schemas:
             component["required"] = [field for field in component.get("required", ()) if field != "warehouses"]
 
     def of(self, shape: Any) -> dict[str, Any]:
-        """The schema of one of the types."""
+        """The schema of one of the types, or of any of several."""
+        if isinstance(shape, tuple):
+            return {"anyOf": [self.of(each) for each in shape]}
         return self._schemas[repr(shape)]
+
+
+def _several(shape: Any) -> tuple[Any, ...]:
+    return shape if isinstance(shape, tuple) else (shape,)

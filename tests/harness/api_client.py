@@ -18,6 +18,7 @@ import orjson
 from yarl import URL
 
 from stocktide.loadtest.client.feed import FeedFrame, read_frames
+from tests.harness.described import described
 from tests.harness.events import Event, lines_of, stock_received
 from tests.harness.eventually import eventually
 
@@ -79,7 +80,9 @@ class ApiTestClient:
         async with self.session.request(method, url, data=data, headers=headers, **options) as response:
             raw = await response.read()
             is_json = "json" in response.headers.get("Content-Type", "")
-            return ApiAnswer(response.status, response.headers, orjson.loads(raw) if is_json else raw or None)
+            answer = ApiAnswer(response.status, response.headers, orjson.loads(raw) if is_json else raw or None)
+            described().check(method, response.url.raw_path, answer.status, response.content_type, answer.body)
+            return answer
 
     async def get(self, path: str | URL) -> ApiAnswer:
         return await self.call("GET", path)

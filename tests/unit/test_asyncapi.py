@@ -12,7 +12,7 @@ from typing import Any
 
 import orjson
 import pytest
-from jsonschema import Draft7Validator
+from jsonschema_rs import Draft7Validator
 
 from stocktide.api.spec.asyncapi import make_asyncapi_document
 from stocktide.streams.topics import TOPICS
@@ -45,7 +45,7 @@ def references(value: Any) -> list[str]:
 
 def test_the_document_is_valid_asyncapi_3_0(standard: Draft7Validator) -> None:
     assert DOCUMENT["asyncapi"] == "3.0.0"
-    assert not [f"{error.json_path}: {error.message}"[:500] for error in standard.iter_errors(DOCUMENT)]
+    assert not [f"{error.instance_path}: {error.message}"[:500] for error in standard.iter_errors(DOCUMENT)]
 
 
 def test_a_wrong_document_is_found(standard: Draft7Validator) -> None:

@@ -8,6 +8,7 @@ from urllib.parse import quote
 
 import msgspec
 import orjson
+from yarl import URL
 
 from stocktide.streams.contract import documents
 from tests.harness.api_client import ApiTestClient, unique_name
@@ -257,19 +258,29 @@ async def test_the_process_reports_its_health(shop: ApiTestClient) -> None:
     assert page.status == 200 and b"Stocktide" in page.body
 
 
-async def test_the_openapi_document_names_every_call(shop: ApiTestClient) -> None:
-    document = (await shop.get("/openapi.json")).body
-    assert document["openapi"].startswith("3.1")
-    for path in ("/v1/orders", "/v1/events", "/v1/channels/{channel}/feed", "/v1/policies/{channel}/{sku}"):
-        assert path in document["paths"]
-    references = set(_references(document))
-    assert references
-    for reference in references:
-        assert reference.removeprefix("#/components/schemas/") in document["components"]["schemas"]
+async def test_the_documents_are_served_and_the_type_of_a_problem_is_its_page(shop: ApiTestClient) -> None:
+    assert (await shop.get("/openapi.json")).body["openapi"].startswith("3.1")
+    assert (await shop.get("/asyncapi.json")).body["asyncapi"] == "3.0.0"
+    refused = await shop.get(f"/v1/orders/{unique_name('nobody')}")
+    page = await shop.get(refused.body["type"])
+    assert (page.status, page.headers["Content-Type"]) == (200, "text/html; charset=utf-8")
+    assert b"unknown_order" in page.body
+    assert (await shop.get("/problems/teapot")).problem == (404, "not_found")
 
 
-def _references(part: Any) -> list[str]:
-    if isinstance(part, dict):
-        own = [part["$ref"]] if isinstance(part.get("$ref"), str) else []
-        return own + [ref for value in part.values() for ref in _references(value)]
-    return [ref for value in part for ref in _references(value)] if isinstance(part, list) else []
+async def test_what_was_made_is_at_its_location(shop: ApiTestClient) -> None:
+    sku, order_id = await shop.receive_new(5), unique_name("天猫/o%25")
+    placed = await shop.place(sku, order_id=order_id)
+    assert placed.status == 201
+    found = await shop.get(URL(shop.api + placed.headers["Location"], encoded=True))
+    assert found.body["order_id"] == placed.body["order_id"]
+    repeated = await shop.place(sku, order_id=placed.body["order_id"])
+    assert (repeated.status, "Location" in repeated.headers) == (200, False)
+    asked = await shop.place(sku, force=True, reason="a gift")
+    assert asked.status == 202
+    assert (await shop.get(asked.headers["Location"])).body["id"] == asked.body["id"]
+    definition = {"channel": "tmall", "url": "https://shop.example/stocktide"}
+    webhook = await shop.call("PUT", URL(f"{shop.api}/v1/webhooks/%E5%A4%A9%2F1", encoded=True), definition)
+    assert webhook.status == 201
+    found = await shop.get(URL(shop.api + webhook.headers["Location"], encoded=True))
+    assert found.body["name"] == "天/1"
