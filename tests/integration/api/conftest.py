@@ -3,14 +3,20 @@ their own. `make check` gives the folder to one process."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 
+import msgspec
 import pytest
 
+from stocktide.streams.contract.documents import DeadLetter
+from stocktide.streams.topics import DEAD_LETTERS
 from tests.harness import resolver
+from tests.harness.api_client import WAIT_SECONDS_MAX
+from tests.harness.eventually import eventually
 from tests.harness.servers import KafkaServer, RedisServer, new_app_id
 from tests.harness.system import RunningSystem, running_system
+from tests.harness.workers import WorkerGroup
 from tests.intake_payloads import SECRET
 
 
@@ -49,3 +55,24 @@ async def keyed(
     }
     async with running_system(folder / "data", kafka.address, valkey.url, new_app_id(), environ) as system:
         yield system
+
+
+async def dead_letters(running: RunningSystem) -> list[DeadLetter]:
+    """All of them, oldest first by partition."""
+    group = WorkerGroup(running.ready["kafka"], running.ready["redis"], running.app_id, running.data)
+    records = await group.records(DEAD_LETTERS)
+    return [msgspec.json.decode(record.value or b"", type=DeadLetter) for record in records]
+
+
+async def until_rejected(running: RunningSystem, marks: Mapping[str, str]) -> None:
+    """Wait until what contains each mark is a dead letter for its reason."""
+    found: list[DeadLetter] = []
+
+    async def are_rejected() -> bool:
+        found[:] = await dead_letters(running)
+        return all(
+            any(mark.encode() in letter.event and letter.reason == reason for letter in found)
+            for mark, reason in marks.items()
+        )
+
+    await eventually(are_rejected, WAIT_SECONDS_MAX, lambda: str([(each.reason, each.detail) for each in found]))
