@@ -18,15 +18,13 @@ from yarl import URL
 
 from stocktide.api.access.connections import HEADER_SECONDS_MAX
 from stocktide.api.access.keys import id_of, make_key
-from stocktide.api.feeds.close_codes import CloseCode
+from stocktide.api.access.rates import STRANGERS_PER_MINUTE
 from stocktide.api.requests import BODY_SECONDS_MAX
-from tests.harness.api_client import ApiTestClient, FeedReader, open_client, unique_name
+from tests.harness.api_client import ApiTestClient, open_client, unique_name
 from tests.harness.events import order_event, stock_received
 from tests.harness.eventually import eventually
-from tests.harness.process import run_stocktide
 from tests.harness.system import RunningSystem
 from tests.integration.api.conftest import CONNECTIONS_MAX
-from tests.integration.api.test_socket import open_socket
 
 IDLE_CONNECTIONS = 10_000
 # Addresses from which they come: each may have fewer ports, and the system takes 8,000 of each.
@@ -35,8 +33,6 @@ SOURCES = 4
 BYTES_PER_CONNECTION_MAX = 40_000
 # To a call while all others wait.
 ANSWER_SECONDS_MAX = 1.0
-# A revoked key ends within a second or two on a quiet machine.
-END_SECONDS_MAX = 30.0
 # The machine may be slow: an attack that is not ended at all fails this.
 RESERVE_SECONDS = 30.0
 
@@ -65,110 +61,17 @@ async def answered(running: RunningSystem, request: bytes) -> bytes:
             return await reader.read()
 
 
-async def keyed_client(running: RunningSystem, *options: str) -> str:
-    arguments = ("keys", "add", "channel", "--channel", "own", "--holder", unique_name("shop"), *options)
-    result = await run_stocktide(*arguments, "--data", str(running.data))
-    assert result.status == 0, result.printed
-    return result.out.strip()
+def logged(running: RunningSystem) -> str:
+    """Everything that every process has written."""
+    files = (running.log, *(running.data / "logs").glob("*.log"))
+    return "\n".join(file.read_bytes().decode(errors="replace") for file in files)
 
 
-async def until_accepted(client: ApiTestClient) -> None:
-    await client.get_when("/v1/channels/own/stock", lambda answer: answer.status == 200)
-
-
-async def until_ended(feed: FeedReader) -> list[str]:
-    """The codes of errors until the feed ends."""
-    codes = []
-    async with asyncio.timeout(END_SECONDS_MAX):
-        with contextlib.suppress(EOFError):
-            while True:
-                event = await feed.next()
-                if event.event == "error":
-                    codes.append(event.data["code"])
-    return codes
-
-
-async def test_a_revoked_key_ends_its_open_feeds_and_sockets(running: RunningSystem) -> None:
-    key = await keyed_client(running)
-    async with open_client(running.api, key=key) as client:
-        await until_accepted(client)
-        ticket = (await client.post("/v1/feeds/tickets")).body["ticket"]
-        async with (
-            client.feed("own") as feed,
-            client.feed("own", of="orders/feed") as orders,
-            open_socket(client, "own") as socket,
-            open_client(running.api) as nobody,
-            open_socket(nobody, "own", f"?ticket={ticket}") as ticketed,
-        ):
-            for each in (feed, orders):
-                while (await each.next()).event != "synced":
-                    pass
-            for each in (socket, ticketed):
-                await each.until("synced")
-            await run_stocktide("keys", "revoke", str(id_of(key)), "--data", str(running.data))
-            for each in (feed, orders):
-                assert await until_ended(each) == ["key_not_valid"]
-            for each in (socket, ticketed):
-                assert await each.close_code() == CloseCode.KEY_NOT_VALID == 4401
-        assert (await client.get("/v1/channels/own/stock")).status == 401
-        assert await refused_socket(client, "own") == 401
-
-
-async def test_an_expired_key_ends_its_open_feeds_and_sockets_and_those_of_its_tickets(running: RunningSystem) -> None:
-    key = await keyed_client(running, "--expires-in", "8s")
-    async with open_client(running.api, key=key) as client:
-        await until_accepted(client)
-        tickets = [(await client.post("/v1/feeds/tickets")).body["ticket"] for _ in range(3)]
-        address = f"{running.api}/v1/channels/own/feed?ticket={tickets[0]}"
-        async with (
-            client.feed("own") as feed,
-            open_socket(client, "own") as socket,
-            open_client(running.api) as nobody,
-            nobody.session.get(address) as ticketed,
-            open_socket(nobody, "own", f"?ticket={tickets[1]}") as ticketed_socket,
-        ):
-            assert ticketed.status == 200
-            for each in (feed, FeedReader(ticketed)):
-                assert await until_ended(each) == ["key_not_valid"]
-            for each in (socket, ticketed_socket):
-                assert await each.close_code() == CloseCode.KEY_NOT_VALID
-            assert await refused_socket(nobody, "own", f"?ticket={tickets[2]}") == 401
-
-
-async def test_a_ticket_opens_one_feed_or_one_socket(running: RunningSystem) -> None:
-    async with running.client("channel") as own, open_client(running.api) as nobody:
-        first, second = [(await own.post("/v1/feeds/tickets")).body["ticket"] for _ in range(2)]
-        async with open_socket(nobody, "own", f"?ticket={first}") as socket:
-            await socket.until("synced")
-            assert await refused_socket(nobody, "own", f"?ticket={first}") == 401
-            assert (await nobody.get(f"/v1/channels/own/feed?ticket={first}")).status == 401
-        assert await refused_socket(nobody, "own", f"?ticket={first}") == 401
-        async with nobody.session.get(f"{running.api}/v1/channels/own/feed?ticket={second}") as feed:
-            assert feed.status == 200
-        assert await refused_socket(nobody, "own", f"?ticket={second}") == 401
-        # Used at the same time, it opens one.
-        ticket = (await own.post("/v1/feeds/tickets")).body["ticket"]
-        path = f"/v1/channels/own/feed?ticket={ticket}"
-        opened = await asyncio.gather(*(nobody.session.get(running.api + path) for _ in range(10)))
-        assert sorted(each.status for each in opened) == [200] + [401] * 9
-        for each in opened:
-            each.close()
-
-
-async def test_the_socket_of_another_channel_is_that_of_an_unknown_one(running: RunningSystem) -> None:
-    async with running.client("channel") as own, running.client("warehouse") as store:
-        assert [await refused_socket(own, name) for name in ("jd", unique_name("nobody"))] == [404, 404]
-        ticket = (await own.post("/v1/feeds/tickets")).body["ticket"]
-        assert await refused_socket(own, "jd", f"?ticket={ticket}") == 404
-        assert await refused_socket(store, "own") == 403
-
-
-async def refused_socket(client: ApiTestClient, channel: str, query: str = "") -> int:
-    """The status with which a socket is refused."""
-    with pytest.raises(aiohttp.WSServerHandshakeError) as raised:
-        async with open_socket(client, channel, query):
-            pass
-    return raised.value.status
+@contextlib.asynccontextmanager
+async def client_from(running: RunningSystem, address: str) -> AsyncIterator[ApiTestClient]:
+    """A client without a key, from another address of this machine."""
+    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(local_addr=(address, 0))) as session:
+        yield ApiTestClient(session, running.api)
 
 
 @pytest.mark.parametrize("name", ["key", "token", "access_token", "q"])
@@ -178,7 +81,7 @@ async def test_a_key_in_a_url_is_refused_and_not_logged(running: RunningSystem, 
         for target in (f"/v1/channels?{name}={key}", f"/v1/channels?{name}={key.replace('_', '%5F')}", f"/v1/{key}"):
             answer = await client.get(URL(running.api + target, encoded=True))
             assert answer.problem == (400, "key_in_url")
-    assert key.rpartition("_")[2] not in running.logs + running.output
+    assert key.rpartition("_")[2] not in logged(running)
 
 
 async def test_no_answer_or_log_repeats_a_refused_key(running: RunningSystem) -> None:
@@ -186,7 +89,7 @@ async def test_no_answer_or_log_repeats_a_refused_key(running: RunningSystem) ->
     async with open_client(running.api, key=wrong) as client:
         for path in ("/v1/channels", "/v1/orders/a", "/metrics"):
             assert wrong not in str((await client.get(path)).body)
-    assert wrong not in running.logs + running.output
+    assert wrong not in logged(running)
 
 
 async def test_a_header_and_a_body_that_are_sent_slowly_are_ended(running: RunningSystem) -> None:
@@ -355,7 +258,7 @@ async def test_an_unknown_key_takes_as_long_as_a_wrong_one(running: RunningSyste
     body = f"stk_local_{id_of(running.ready['keys']['viewer'])}_{'a' * 32}"
     wrong, unknown = f"{body}{zlib.crc32(body.encode()):08x}", make_key("local").text
     seconds: dict[str, list[float]] = {wrong: [], unknown: []}
-    async with open_client(running.api) as nobody:
+    async with client_from(running, "127.0.0.8") as nobody:
         for _ in range(200):
             for key, taken in seconds.items():
                 started = time.perf_counter()
@@ -364,3 +267,21 @@ async def test_an_unknown_key_takes_as_long_as_a_wrong_one(running: RunningSyste
                 assert answer.status == 401
     medians = [statistics.median(taken) for taken in seconds.values()]
     assert max(medians) < 1.5 * min(medians)
+
+
+async def test_an_address_that_guesses_is_told_to_wait_and_valid_keys_are_served(running: RunningSystem) -> None:
+    async with client_from(running, "127.0.0.9") as stranger, client_from(running, "127.0.0.10") as other:
+        codes = set()
+        for _ in range(STRANGERS_PER_MINUTE // 50 * 2 + 1):  # at most one turn of the minute lies between
+            wrong = {"Authorization": f"Bearer {make_key('local').text}"}
+            answers = await asyncio.gather(*(stranger.call("GET", "/v1/orders", headers=wrong) for _ in range(50)))
+            codes |= {answer.problem for answer in answers}
+            if answers[-1].status == 429:
+                break
+        assert codes == {(401, "unauthorized"), (429, "too_many_requests")}
+        assert 1 <= int(answers[-1].headers["Retry-After"]) <= 60
+        assert (await stranger.call("POST", "/v1/intake/shopify", b"{}")).status == 429
+        valid = {"Authorization": f"Bearer {running.ready['keys']['viewer']}"}
+        assert (await stranger.call("GET", "/v1/channels", headers=valid)).status == 200
+        assert (await stranger.get("/healthz")).status == 200
+        assert (await other.get("/v1/orders")).status == 401
