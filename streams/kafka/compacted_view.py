@@ -19,6 +19,8 @@ from stocktide.streams.kafka.read_topic import topic_consumer
 logger = logging.getLogger(__name__)
 
 POLL_MS = 500
+# Kafka answers the requests of a connection one after the other: a call of `catch_up` waits behind a fetch.
+FETCH_MS = 100
 RETRY_SECONDS = 1.0
 
 
@@ -42,9 +44,10 @@ class CompactedView:
 
     async def run(self) -> None:
         """Follow the topics until cancelled; errors of Kafka are retried."""
+        client = {"fetch_max_wait_ms": FETCH_MS, **self._security}
         while True:
             try:
-                async with topic_consumer(self._kafka, *self._topics, **self._security) as consumer:
+                async with topic_consumer(self._kafka, *self._topics, **client) as consumer:
                     self._consumer = consumer
                     self._started.set()
                     while True:

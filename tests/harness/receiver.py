@@ -107,7 +107,7 @@ async def define_webhook(shop: ApiTestClient, receiver: Receiver, **fields: obje
 
 
 @asynccontextmanager
-async def running_receiver(port: int = 0) -> AsyncIterator[Receiver]:
+async def running_receiver(port: int = 0, host: str = "127.0.0.1") -> AsyncIterator[Receiver]:
     """A receiver at `/hook`, stopped at the end; on `port` if one is given."""
     receiver = Receiver()
     receiver.gate.set()
@@ -115,10 +115,10 @@ async def running_receiver(port: int = 0) -> AsyncIterator[Receiver]:
     app.router.add_post("/hook", receiver.handle)
     runner = web.AppRunner(app, shutdown_timeout=0.5, handler_cancellation=True)
     await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", port)
+    site = web.TCPSite(runner, host, port)
     await site.start()
     assert runner.addresses
-    receiver.url = f"http://127.0.0.1:{runner.addresses[0][1]}/hook"
+    receiver.url = f"http://{host}:{runner.addresses[0][1]}/hook"
     try:
         yield receiver
     finally:

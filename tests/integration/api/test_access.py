@@ -8,31 +8,21 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
-import orjson
 import pytest
 
-from stocktide.streams.topics import DEAD_LETTERS
-from tests.harness.api_client import WAIT_SECONDS_MAX, ApiTestClient, open_client, unique_name
+from tests.harness.api_client import ApiTestClient, open_client, unique_name
 from tests.harness.events import lines_of, order_event, order_paid, stock_received
-from tests.harness.eventually import eventually
 from tests.harness.process import WITH_KEYS, run_stocktide
 from tests.harness.servers import KafkaServer, RedisServer, new_app_id
 from tests.harness.system import RunningSystem, running_system
-from tests.harness.workers import WorkerGroup
+from tests.integration.api.conftest import SHOP_ORIGIN, until_rejected
 
-SHOP = "https://shop.test"
 UNAUTHORIZED, FORBIDDEN = (401, "unauthorized"), (403, "forbidden")
 
 
 @pytest.fixture(scope="module")
-async def running(
-    kafka: KafkaServer, valkey: RedisServer, tmp_path_factory: pytest.TempPathFactory
-) -> AsyncIterator[RunningSystem]:
-    """`stocktide up` with its first keys."""
-    data = tmp_path_factory.mktemp("keyed") / "data"
-    environ = {**WITH_KEYS, "STOCKTIDE_ORIGINS": SHOP}
-    async with running_system(data, kafka.address, valkey.url, new_app_id(), environ) as system:
-        yield system
+def running(keyed: RunningSystem) -> RunningSystem:
+    return keyed
 
 
 @pytest.fixture
@@ -58,18 +48,6 @@ async def placed(client: ApiTestClient, channel: str) -> str:
     answer = await client.place(sku, channel=channel)
     assert answer.status == 201, answer.body
     return str(answer.body["order_id"])
-
-
-async def until_rejected(running: RunningSystem, *order_ids: str) -> None:
-    """Wait until an event of each order is a dead letter, as one of an unknown order."""
-    group = WorkerGroup(running.ready["kafka"], running.ready["redis"], running.app_id, running.data)
-
-    async def are_rejected() -> bool:
-        rows = [orjson.loads(record.value or b"{}") for record in await group.records(DEAD_LETTERS)]
-        rejected = {orjson.loads(row["raw"])["order_id"] for row in rows if row["reason"] == "unknown_order"}
-        return set(order_ids) <= rejected
-
-    await eventually(are_rejected, WAIT_SECONDS_MAX)
 
 
 async def test_files_with_keys_are_for_their_owner_only(running: RunningSystem) -> None:
@@ -213,7 +191,7 @@ async def test_an_early_event_of_a_channel_waits_and_reaches_no_order_of_another
     for order_id, channel in ((mine, "own"), (theirs, "jd")):
         await shop.place(sku, channel=channel, order_id=order_id)
     await own.get_when(f"/v1/orders/{mine}", lambda found: found.body["state"] == "paid")
-    await until_rejected(running, known, theirs)
+    await until_rejected(running, {known: "unknown_order", theirs: "unknown_order"})
     for order_id in (theirs, known):
         assert (await shop.get(f"/v1/orders/{order_id}")).body["state"] == "reserved"
 
@@ -251,13 +229,13 @@ async def test_a_ticket_opens_one_feed(running: RunningSystem, own: ApiTestClien
 async def test_only_a_listed_origin_is_let_in(running: RunningSystem, shop: ApiTestClient) -> None:
     asked = {"Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "authorization"}
     async with open_client(running.api) as browser:
-        good = await browser.call("OPTIONS", "/v1/orders", headers={"Origin": SHOP, **asked})
+        good = await browser.call("OPTIONS", "/v1/orders", headers={"Origin": SHOP_ORIGIN, **asked})
         bad = await browser.call("OPTIONS", "/v1/orders", headers={"Origin": "https://evil.test", **asked})
-    assert (good.status, good.headers["Access-Control-Allow-Origin"]) == (204, SHOP)
+    assert (good.status, good.headers["Access-Control-Allow-Origin"]) == (204, SHOP_ORIGIN)
     assert "Authorization" in good.headers["Access-Control-Allow-Headers"]
     assert bad.problem == (403, "foreign_origin")
-    read = await shop.call("GET", "/v1/channels", headers={"Origin": SHOP})
-    assert read.headers["Access-Control-Allow-Origin"] == SHOP
+    read = await shop.call("GET", "/v1/channels", headers={"Origin": SHOP_ORIGIN})
+    assert read.headers["Access-Control-Allow-Origin"] == SHOP_ORIGIN
     assert "Access-Control-Allow-Origin" not in (await shop.get("/v1/channels")).headers
 
 

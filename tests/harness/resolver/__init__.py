@@ -1,0 +1,1 @@
+"""A resolver for the processes of a test."""
