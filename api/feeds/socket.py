@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+from typing import NoReturn
 
 from aiohttp import WSMessage, WSMsgType, web
 
@@ -131,7 +132,7 @@ class SocketSession:
         """Serve it, and close it."""
         reading = asyncio.create_task(self._read())
         try:
-            reason = await self._write_feed()
+            await self._write_feed()
         except FeedEnded as error:
             reason = error
         except ConnectionError:
@@ -145,21 +146,16 @@ class SocketSession:
                 await reading
         await self._close(reason)
 
-    async def _write_feed(self) -> FeedEnded:
-        """Write until the hub ends the feed; why it did."""
+    async def _write_feed(self) -> NoReturn:
+        """Write until the feed ends. Raises FeedEnded."""
         if status := self._feeds.start.status(self._frames):
             await self._write(status)
         if self._is_default:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._first_message.wait(), FIRST_MESSAGE_SECONDS)
         while True:
-            try:
+            with contextlib.suppress(_Restart):
                 await self._run_subscription()
-            except _Restart:
-                continue
-            if self._feeds.hub.closed:
-                return FeedEnded(CloseCode.SHUTTING_DOWN, "the process stops")
-            return FeedEnded(CloseCode.STREAM_RECREATED, "the log of the feed was made anew")
 
     async def _run_subscription(self) -> None:
         self._connection.check()

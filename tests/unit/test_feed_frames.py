@@ -173,4 +173,4 @@ async def test_each_update_is_encoded_once_for_all_clients_of_a_transport() -> N
         # The last of what is written together once more, with the id of everything that was read.
         assert sorted(counter.encoded.values()) == [1] * 19 + [2]
     hub.close()
-    await asyncio.gather(*tasks)
+    await asyncio.gather(*tasks, return_exceptions=True)
