@@ -7,6 +7,7 @@ failed to grow. Begin with `BenchSubscriber`.
 from __future__ import annotations
 
 import asyncio
+import zlib
 from abc import ABC, abstractmethod
 
 from stocktide.loadtest.client.key import key_headers
@@ -16,8 +17,10 @@ _SOCKET_HEADERS = (
     "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
     "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
 )
-# FIN and the opcode (RFC 6455, section 5.2).
-_TEXT, _CLOSE, _PING = 0x81, 0x88, 0x89
+# FIN and the opcode (RFC 6455, section 5.2); with RSV1 text is deflated.
+_TEXT, _DEFLATED, _CLOSE, _PING = 0x81, 0xC1, 0x88, 0x89
+# What ends a deflated message, and is not sent.
+FLUSHED = b"\x00\x00\xff\xff"
 # A pong of one byte, masked with zeros.
 _PONG_HEAD = b"\x8a\x81\x00\x00\x00\x00"
 _SYNCED = b'{"event":"synced"'
@@ -38,6 +41,7 @@ class BenchSubscriber(ABC):
         self.went_back = 0
         # Why the server closed it.
         self.closed = ""
+        self.bytes_received = 0
 
     async def run(self, opening: asyncio.Semaphore) -> None:
         """Read until cancelled."""
@@ -53,6 +57,7 @@ class BenchSubscriber(ABC):
                 raise ConnectionRefusedError(head[9:12].decode())
             rest = b""
             while chunk := await reader.read(READ_BYTES):
+                self.bytes_received += len(chunk)
                 rest = self._parse(rest + chunk, writer)
             self.closed = self.closed or "the connection was closed"
         except (OSError, EOFError) as error:
@@ -133,6 +138,21 @@ class SocketSubscriber(BenchSubscriber):
             self.closed = f"{int.from_bytes(payload[:2], 'big')} {payload[2:].decode()}"
         else:
             raise OSError(f"a frame with the first byte {opcode:#x}")
+
+
+class DeflatedSocketSubscriber(SocketSubscriber):
+    """Over a WebSocket with per-message deflate, as a browser."""
+
+    headers = _SOCKET_HEADERS + "Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits\r\n"
+
+    def __init__(self, port: int, channel: str) -> None:
+        super().__init__(port, channel)
+        self._inflate = zlib.decompressobj(-zlib.MAX_WBITS).decompress
+
+    def _take_frame(self, opcode: int, payload: bytes, writer: asyncio.StreamWriter) -> None:
+        if opcode == _DEFLATED:
+            opcode, payload = _TEXT, self._inflate(payload + FLUSHED)
+        super()._take_frame(opcode, payload, writer)
 
 
 def _version(update: bytes) -> int:

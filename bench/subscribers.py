@@ -2,8 +2,9 @@
 and all end with the same numbers.
 
 In: servers. Out: rows: how many converged, and after how long; memory and CPU of the API. The subscribers are a
-process of their own (`python -m bench.subscribers PORT SSE SOCKETS`). It prints a JSON line when all are synced, and
-one for each quantity that it reads from standard input, when each subscriber has that quantity of each changed SKU.
+process of their own (`python -m bench.subscribers PORT SSE SOCKETS DEFLATED`). It prints a JSON line when all are
+synced, and one for each quantity that it reads from standard input, when each subscriber has that quantity of each
+changed SKU.
 """
 
 from __future__ import annotations
@@ -21,7 +22,12 @@ from datetime import UTC, datetime
 import msgspec
 import orjson
 
-from bench.feed_clients import BenchSubscriber, EventStreamSubscriber, SocketSubscriber
+from bench.feed_clients import (
+    BenchSubscriber,
+    DeflatedSocketSubscriber,
+    EventStreamSubscriber,
+    SocketSubscriber,
+)
 from bench.http_load import HttpReserveClient
 from bench.load import BenchOrder, ReserveOutcome
 from bench.orders import CHANNELS, WAREHOUSES, KeyValue, encode_order, movement_event, send_all, sku_name
@@ -47,13 +53,15 @@ BYTES_EACH_MAX = 128 * 1024
 
 class Converged(msgspec.Struct, frozen=True):
     """What the process of the subscribers found: how many have what is awaited, and the seconds until then; whether
-    all of a channel have the same bytes; versions that did not grow; why the server closed some."""
+    all of a channel have the same bytes; versions that did not grow; why the server closed some; bytes that one of each
+    kind has received."""
 
     count: int
     seconds: float
     same: bool
     went_back: int
     closed: dict[str, int]
+    received: dict[str, int]
 
     def is_whole(self, subscribers: int) -> bool:
         """Whether every promise was kept."""
@@ -106,8 +114,8 @@ async def measure_subscribers(servers: BenchServers, report: Report) -> None:
     )
 
 
-async def run_crowd(servers: BenchServers, sse: int, sockets: int) -> CrowdResult:
-    """Subscribe, change, sell."""
+async def run_crowd(servers: BenchServers, sse: int, sockets: int, deflated: int = 0) -> CrowdResult:
+    """Subscribe (`deflated`: sockets that take per-message deflate, beside the others), change, sell."""
     await receive_opening_stock(servers, APP_ID, SKUS)
     kafka, partitions = servers.kafka.address, servers.settings(APP_ID).partitions
     worker, api = (BenchedProcess(servers, APP_ID, kind) for kind in ("worker", "api"))
@@ -117,7 +125,7 @@ async def run_crowd(servers: BenchServers, sse: int, sockets: int) -> CrowdResul
         await worker.wait_until_settled(before + len(CHANNELS))
         await asyncio.sleep(3.0)  # until the first updates of the channels are published
         bytes_before, _ = api.memory()
-        async with _crowd(api.port, sse, sockets) as crowd:
+        async with _crowd(api.port, sse, sockets, deflated) as crowd:
             synced = await crowd.found()
             cpu, began = api.cpu_seconds(), time.monotonic()
             await send_all(kafka, f"{APP_ID}-movements", partitions, counts())
@@ -127,7 +135,9 @@ async def run_crowd(servers: BenchServers, sse: int, sockets: int) -> CrowdResul
             seconds = time.monotonic() - began
             cpu_seconds = api.cpu_seconds() - cpu
         _, peak = api.memory()
-    return CrowdResult(sse + sockets, synced, changed, sold, outcomes, bytes_before, peak, cpu_seconds, seconds)
+    return CrowdResult(
+        sse + sockets + deflated, synced, changed, sold, outcomes, bytes_before, peak, cpu_seconds, seconds
+    )
 
 
 def first_orders() -> Iterator[KeyValue]:
@@ -187,9 +197,9 @@ class _Crowd:
 
 
 @asynccontextmanager
-async def _crowd(port: int, sse: int, sockets: int) -> AsyncIterator[_Crowd]:
+async def _crowd(port: int, *subscribers: int) -> AsyncIterator[_Crowd]:
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "bench.subscribers", str(port), str(sse), str(sockets)),
+        *(sys.executable, "-m", "bench.subscribers", str(port), *map(str, subscribers)),
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
     )
@@ -201,9 +211,9 @@ async def _crowd(port: int, sse: int, sockets: int) -> AsyncIterator[_Crowd]:
         await process.wait()
 
 
-async def _subscribe(port: int, sse: int, sockets: int) -> None:
+async def _subscribe(port: int, sse: int, sockets: int, deflated: int) -> None:
     opening = asyncio.Semaphore(OPENING_MAX)
-    kinds = [EventStreamSubscriber] * sse + [SocketSubscriber] * sockets
+    kinds = [EventStreamSubscriber] * sse + [SocketSubscriber] * sockets + [DeflatedSocketSubscriber] * deflated
     subscribers = [kind(port, CHANNELS[nth % len(CHANNELS)]) for nth, kind in enumerate(kinds)]
     began = time.monotonic()
     tasks = [asyncio.create_task(each.run(opening)) for each in subscribers]
@@ -218,7 +228,9 @@ async def _subscribe(port: int, sse: int, sockets: int) -> None:
         closed = Counter(each.closed for each in subscribers if each.closed)
         went_back = sum(each.went_back for each in subscribers)
         seconds = time.monotonic() - began
-        found = Converged(len(subscribers) - len(waiting), seconds, _same(subscribers), went_back, dict(closed))
+        received = {each.__class__.__name__: each.bytes_received for each in subscribers}
+        count = len(subscribers) - len(waiting)
+        found = Converged(count, seconds, _same(subscribers), went_back, dict(closed), received)
         sys.stdout.write(msgspec.json.encode(found).decode() + "\n")
         sys.stdout.flush()
 

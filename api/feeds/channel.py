@@ -184,12 +184,12 @@ class ChannelLog:
                 found.append(self._frame(frames, row, None))
                 size += len(found[-1])
         if backlog.prefixes is None or backlog.skus:
-            return b"".join(found)
+            return frames.join(found)
         begin = bisect_right(self._numbers, backlog.position)
         until = min(bisect_right(self._numbers, backlog.end), begin + ROWS_SCANNED_MAX)
         for index in range(begin, until):
             if size >= bytes_max:
-                return b"".join(found)
+                return frames.join(found)
             backlog.position = self._numbers[index]
             row = self._rows[index]
             if row is not None and backlog.prefixes.has(row):
@@ -197,7 +197,7 @@ class ChannelLog:
                 size += len(found[-1])
         if until - begin < ROWS_SCANNED_MAX:
             backlog.position = backlog.end
-        return b"".join(found)
+        return frames.join(found)
 
     def wake(self) -> None:
         """Notify every reader."""
@@ -219,7 +219,7 @@ class ChannelLog:
             if (since is not None and offset < since[partition]) or (selection is not None and not selection.has(row)):
                 continue
             if size >= bytes_max:
-                return b"".join(frames), Cursor(self._numbers[index] - 1, tuple(offsets), since)
+                return view.frames.join(frames), Cursor(self._numbers[index] - 1, tuple(offsets), since)
             offsets[partition] = offset + 1
             texts[partition] = str(offset + 1)
             last = row
@@ -227,13 +227,13 @@ class ChannelLog:
             frames.append(self._frame(view.frames, row, frame_id))
             size += len(frames[-1])
         if until < len(self._rows):
-            return b"".join(frames), Cursor(self._numbers[until - 1], tuple(offsets), since)
+            return view.frames.join(frames), Cursor(self._numbers[until - 1], tuple(offsets), since)
         if not frames:
             return b"", Cursor(self.end, seen, since)
         if view.has_ids:
             last_id = f"{view.id_head}{'-'.join(map(str, read))}{view.id_tail}"
             frames[-1] = self._frame(view.frames, last, last_id)
-        return b"".join(frames), Cursor(self.end, read, since)
+        return view.frames.join(frames), Cursor(self.end, read, since)
 
     def _frame(self, frames: FrameFormat, row: bytes, frame_id: str | None) -> bytes:
         head = b"" if row.startswith(b"{") else self._head

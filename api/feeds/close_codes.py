@@ -53,3 +53,17 @@ class TooSlow(FeedEnded):
 
     def __init__(self, detail: str) -> None:
         super().__init__(CloseCode.TOO_SLOW, detail)
+
+
+class StreamRecreated(FeedEnded):
+    """The log was made anew."""
+
+    def __init__(self) -> None:
+        super().__init__(CloseCode.STREAM_RECREATED, "the log of the feed was made anew")
+
+
+class ShuttingDown(FeedEnded):
+    """The process stops."""
+
+    def __init__(self) -> None:
+        super().__init__(CloseCode.SHUTTING_DOWN, "the process stops")

@@ -13,13 +13,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+from typing import NoReturn
 
 from aiohttp import WSMessage, WSMsgType, web
 
 from stocktide.api import problems
 from stocktide.api.feeds.close_codes import CloseCode, FeedEnded, TooSlow
 from stocktide.api.feeds.connections import FeedConnection
-from stocktide.api.feeds.frames import WEBSOCKET, close_reason
+from stocktide.api.feeds.frames import DEFLATED_WEBSOCKET, WEBSOCKET, close_reason, may_deflate
 from stocktide.api.feeds.selection import EVERYTHING, Selection, check_size
 from stocktide.api.feeds.socket_messages import Rejected, Subscribe, Subscribed, Unsubscribe, read_message, reject
 from stocktide.api.feeds.sse import ChannelFeeds
@@ -68,9 +69,12 @@ class SocketHandler:
 
     async def socket(self, request: web.Request) -> web.StreamResponse:
         """Serve a socket until the client or the server closes it."""
-        # Per-message deflate would take 256 KiB for each socket, and 7 µs for each message of each (decision 0126).
         socket = web.WebSocketResponse(
-            compress=False, autoping=False, autoclose=False, timeout=CLOSE_SECONDS_MAX, max_msg_size=MESSAGE_BYTES_MAX
+            compress=may_deflate(request.headers.get("Sec-WebSocket-Extensions", "")),
+            autoping=False,
+            autoclose=False,
+            timeout=CLOSE_SECONDS_MAX,
+            max_msg_size=MESSAGE_BYTES_MAX,
         )
         if not socket.can_prepare(request).ok:
             detail = "This path is a WebSocket; `/feed` is the same by Server-Sent Events."
@@ -106,6 +110,8 @@ class SocketSession:
         self._request = connection.request
         self._socket = socket
         self._name = self._request.match_info["channel"]
+        # As the handshake has agreed.
+        self._frames = DEFLATED_WEBSOCKET if socket.compress else WEBSOCKET
         query = parse_query(self._request)
         self._last_event_id = query.get("last_event_id")
         # With what the next subscription starts.
@@ -126,7 +132,7 @@ class SocketSession:
         """Serve it, and close it."""
         reading = asyncio.create_task(self._read())
         try:
-            reason = await self._write_feed()
+            await self._write_feed()
         except FeedEnded as error:
             reason = error
         except ConnectionError:
@@ -140,33 +146,28 @@ class SocketSession:
                 await reading
         await self._close(reason)
 
-    async def _write_feed(self) -> FeedEnded:
-        """Write until the hub ends the feed; why it did."""
-        if status := self._feeds.start.status(WEBSOCKET):
+    async def _write_feed(self) -> NoReturn:
+        """Write until the feed ends. Raises FeedEnded."""
+        if status := self._feeds.start.status(self._frames):
             await self._write(status)
         if self._is_default:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._first_message.wait(), FIRST_MESSAGE_SECONDS)
         while True:
-            try:
+            with contextlib.suppress(_Restart):
                 await self._run_subscription()
-            except _Restart:
-                continue
-            if self._feeds.hub.closed:
-                return FeedEnded(CloseCode.SHUTTING_DOWN, "the process stops")
-            return FeedEnded(CloseCode.STREAM_RECREATED, "the log of the feed was made anew")
 
     async def _run_subscription(self) -> None:
         self._connection.check()
         selection, given = self._selection, self._last_event_id
         await self._write_answers()
         since = await self._feeds.start.resume(
-            self._name, given, selection.id_tail, WEBSOCKET, self._write, self._connection.check
+            self._name, given, selection.id_tail, self._frames, self._write, self._connection.check
         )
         if self._selection is not selection or self._last_event_id != given:
             raise _Restart
         subscription = self._subscription = self._feeds.subscribe(
-            self._name, selection, WEBSOCKET, since, self._heartbeat_seconds, self._take_answers
+            self._name, selection, self._frames, since, self._heartbeat_seconds, self._take_answers
         )
         self._connection.attach(subscription)
         self._started.set()
@@ -180,7 +181,7 @@ class SocketSession:
         transport = self._request.transport
         if transport is None or transport.is_closing():
             raise ConnectionResetError("the client has disconnected")
-        if chunk == WEBSOCKET.heartbeat:
+        if chunk == self._frames.heartbeat:
             if self._pinged_at is None:
                 self._pinged_at = self._clock()
             elif self._clock() - self._pinged_at >= self._pong_seconds_max:
@@ -222,7 +223,7 @@ class SocketSession:
             return
         self._count_message()
         if message.type is WSMsgType.PING:
-            await self._answers.put(WEBSOCKET.pong(bytes(message.data)))
+            await self._answers.put(self._frames.pong(bytes(message.data)))
             self._wake()
             return
         if message.type is not WSMsgType.TEXT:
@@ -280,7 +281,7 @@ class SocketSession:
         await self._answer("subscribed", Subscribed(wanted.id, self._name, len(chosen.skus), len(chosen.prefixes)))
 
     async def _answer(self, event: str, document: Subscribed | Rejected) -> None:
-        await self._answers.put(WEBSOCKET.event(event, encode(document)))
+        await self._answers.put(self._frames.event(event, encode(document)))
         self._wake()
 
     def _wake(self) -> None:
@@ -305,7 +306,7 @@ class SocketSession:
         transport.write(self._take_answers())
         if reason.code is CloseCode.TOO_SLOW:
             # Written directly, because a client that does not read does not answer.
-            transport.write(WEBSOCKET.close(reason.code, str(reason)))
+            transport.write(self._frames.close(reason.code, str(reason)))
             transport.close()
             asyncio.get_running_loop().call_later(LINGER_SECONDS, transport.abort)
             return

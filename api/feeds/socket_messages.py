@@ -88,7 +88,7 @@ def read_message(text: str | bytes) -> Subscribe | Unsubscribe | Rejected:
     if head.type not in _TYPES:
         raise FeedEnded(CloseCode.BAD_MESSAGE, f"`type` is one of {', '.join(_TYPES)}")
     message: Subscribe | Unsubscribe | Malformed = decode_with(_decoder, data)
-    identity = head.id if isinstance(head.id, int | str) else None
+    identity = head.id if type(head.id) in (int, str) else None
     wrong = message if isinstance(message, Malformed) else check_selection(message.skus, message.prefixes)
     if wrong is not None:
         return reject(identity, wrong.code, wrong.detail, wrong.path)

@@ -16,7 +16,7 @@ from aiohttp import web
 
 from stocktide.api.access.streams import open_stream
 from stocktide.api.feeds.catch_up import CatchUp
-from stocktide.api.feeds.close_codes import FeedEnded
+from stocktide.api.feeds.close_codes import CloseCode, FeedEnded
 from stocktide.api.feeds.connections import FeedConnection, OpenFeeds
 from stocktide.api.feeds.frames import SSE, FrameFormat
 from stocktide.api.feeds.hub import TopicHub
@@ -125,7 +125,8 @@ class FeedStream:
 
 
 def _disconnect(request: web.Request, name: str, reason: FeedEnded) -> None:
-    log.warning("a feed of %s is ended, %s: %s", name, reason.name, reason)
+    if reason.code is not CloseCode.SHUTTING_DOWN:
+        log.warning("a feed of %s is ended, %s: %s", name, reason.name, reason)
     transport = request.transport
     if transport is None:
         return

@@ -12,10 +12,10 @@ import asyncio
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine
-from typing import Any
+from typing import Any, NoReturn
 
 from stocktide.api.feeds.channel import Backlog, ChannelLog, Cursor, View
-from stocktide.api.feeds.close_codes import FeedEnded, TooSlow
+from stocktide.api.feeds.close_codes import FeedEnded, ShuttingDown, StreamRecreated, TooSlow
 from stocktide.api.feeds.frames import SSE, FrameFormat
 from stocktide.api.feeds.hub import Hub, TopicHub
 from stocktide.api.feeds.offset_vector import OffsetVector
@@ -49,9 +49,9 @@ class Subscription(ABC):
         self._beginning = hub.beginnings
         self._reason: FeedEnded | None = None
 
-    async def run(self, write: Write) -> None:
-        """Write until the hub closes or begins anew. Raises FeedEnded, also because of `end`, and the errors of `write`
-        when the client has disconnected."""
+    async def run(self, write: Write) -> NoReturn:
+        """Write until the feed ends. Raises FeedEnded with the reason, which may be that of `end`, and the errors of
+        `write` when the client has disconnected."""
         self._hub.add_listener(self._add_notice)
         try:
             await self._run(write)
@@ -59,6 +59,7 @@ class Subscription(ABC):
             self._hub.remove_listener(self._add_notice)
         if self._reason is not None:
             raise self._reason
+        raise ShuttingDown if self._hub.closed else StreamRecreated
 
     def end(self, reason: FeedEnded) -> None:
         """Let `run` raise the reason, after the write that is in progress."""

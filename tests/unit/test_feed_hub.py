@@ -15,9 +15,10 @@ import pytest
 from stocktide.api.feeds import channel as channel_module
 from stocktide.api.feeds import subscriber as subscriber_module
 from stocktide.api.feeds.channel import Cursor
+from stocktide.api.feeds.close_codes import ShuttingDown, TooSlow
 from stocktide.api.feeds.hub import Hub
 from stocktide.api.feeds.offset_vector import format_offsets, parse_offsets
-from stocktide.api.feeds.subscriber import FeedSubscription, TooSlow
+from stocktide.api.feeds.subscriber import FeedSubscription
 from stocktide.streams.contract.documents import ChannelUpdate, encode
 from stocktide.streams.topics import join_key
 from tests.unit.fakes import FakeRecord
@@ -89,7 +90,8 @@ class FakeFeedClient:
     async def finish(self) -> None:
         """Close the hub and wait for the end of the feed."""
         self.hub.close()
-        await self.task
+        with pytest.raises(ShuttingDown):
+            await self.task
 
     async def until_synced(self) -> None:
         while not any(event["event"] == "synced" for event in self.events):
@@ -157,7 +159,7 @@ async def test_updates_that_a_slow_reader_has_not_seen_conflate_to_the_newest() 
     await slow.take(3)
     assert slow.stock == [("B", 1000), ("A", 1001)]
     await client.finish()
-    await slow.task
+    await slow.finish()
 
 
 async def test_gaps_are_swept_out_and_readers_keep_their_place(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -338,7 +340,8 @@ async def test_a_quiet_feed_sends_heartbeats() -> None:
             hub.close()
 
     async with asyncio.timeout(SECONDS_MAX):
-        await reader.run(write)
+        with pytest.raises(ShuttingDown):
+            await reader.run(write)
     assert chunks[1].startswith(b":") and chunks[1].endswith(b"\n\n")
 
 
@@ -351,8 +354,8 @@ async def test_a_notice_goes_to_the_readers_of_all_channels() -> None:
     for client in clients:
         events = await client.take(2)
         assert events[1] == {"event": "status", "data": '{"ready":false}'}
-    hub.close()
-    await asyncio.gather(*(client.task for client in clients))
+    for client in clients:
+        await client.finish()
 
 
 async def test_synced_waits_until_the_snapshot_is_whole_and_updates_do_not() -> None:

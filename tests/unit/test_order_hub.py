@@ -11,12 +11,12 @@ import orjson
 import pytest
 
 from stocktide.api.feeds import order_sse
+from stocktide.api.feeds.close_codes import ShuttingDown, StreamRecreated, TooSlow
 from stocktide.api.feeds.frames import SSE
 from stocktide.api.feeds.offset_vector import OffsetVector, dominates, format_offsets, parse_offsets
 from stocktide.api.feeds.order_history import HistoryReading
 from stocktide.api.feeds.order_sse import OrderSubscription
 from stocktide.api.feeds.orders import OrderHub
-from stocktide.api.feeds.subscriber import TooSlow
 from stocktide.streams.contract.documents import order_document
 from tests.unit.fakes import FakeRecord
 
@@ -294,7 +294,8 @@ async def test_a_hub_that_begins_anew_ends_its_subscriptions() -> None:
     client = FakeOrderClient(hub, topic)
     await client.take(1)
     hub.begin((0, 0))
-    await asyncio.wait_for(client.task, SECONDS_MAX)
+    with pytest.raises(StreamRecreated):
+        await asyncio.wait_for(client.task, SECONDS_MAX)
     assert hub.readers == 0
 
 
@@ -303,7 +304,8 @@ async def test_a_name_that_was_only_asked_for_is_forgotten() -> None:
     client = FakeOrderClient(hub, topic, "unheard-of")
     await client.take(1)
     hub.close()
-    await client.task
+    with pytest.raises(ShuttingDown):
+        await client.task
     assert not hub._channels
 
 
@@ -319,7 +321,8 @@ async def _heartbeats(hub: OrderHub, topic: FakeOrderTopic, count: int, each: Ca
             hub.close()
 
     async with asyncio.timeout(SECONDS_MAX):
-        await subscription.run(write)
+        with pytest.raises(ShuttingDown):
+            await subscription.run(write)
     return chunks
 
 
