@@ -161,16 +161,15 @@ class Endpoint:
         breaker = await self._breakers.get_breaker(self.webhook.name)
         try:
             async with breaker:
-                self._open = False
                 result = await call(self._parts.session, self.webhook, batch.id, batch.body)
                 if not result.ok:
                     raise _CallFailed
         except OpenedState:
             opened = breaker.context.opened_at or now_ms() / 1000
-            self._open = True
             self._next_call = time.monotonic() + max(RETRY_SECONDS, opened + BREAKER_SECONDS - now_ms() / 1000)
         except _CallFailed:
             pass
+        self._open = breaker.context.state == OpenedState.name
         return result
 
     async def _succeed(self, queue: Queue, batch: Batch) -> None:

@@ -10,12 +10,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import orjson
 import pytest
 import redis.asyncio
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
-from rich.progress import Progress
+from rich import progress as terminal
 
 import stocktide.ops.backup.backup as backup_module
+from stocktide.agents.webhooks.queues import Progress
 from stocktide.ops.backup.archive import (
     ArchivedRecord,
     ArchiveError,
@@ -27,6 +29,7 @@ from stocktide.ops.backup.archive import (
 from stocktide.ops.backup.backup import BackupError, back_up
 from stocktide.ops.backup.restore import RestoreError, restore, run
 from stocktide.settings import Settings
+from stocktide.streams.contract.documents import encode
 from stocktide.streams.contract.times import now_ms
 from stocktide.streams.kafka.admin import admin_client, ensure_topics
 from stocktide.streams.kafka.groups import committed_offsets
@@ -40,6 +43,7 @@ from stocktide.streams.topics import (
     RESERVATIONS,
     STOCK,
     TOPICS,
+    WEBHOOK_ACKS,
     Topic,
 )
 from stocktide.tables.ledger.scripts import key_prefix
@@ -50,7 +54,7 @@ from tests.harness.trimming import trim
 PARTITIONS = 2
 HEADERS = [("origin", b"shop"), ("note", b"")]
 AT_MS = now_ms() - 60_000  # Kafka deletes records that are older than their topic keeps them
-QUIET = Progress(disable=True)
+QUIET = terminal.Progress(disable=True)
 
 
 Backup = tuple[Path, Manifest]
@@ -210,6 +214,15 @@ async def test_the_journal_keeps_its_offsets_and_committed_offsets_move(place: S
         (number - 4, f"{number}".encode()) for number in range(4, 10)
     ]
     assert await committed(to) == {"journal": 8, "orders": 3, "movements": 0}
+
+
+async def test_the_progress_of_webhooks_moves_with_the_orders(place: Settings, tmp_path: Path) -> None:
+    await write(place, RESERVATIONS, *((b"k", f"{number}".encode()) for number in range(10)))
+    rows = {b"some/ orders": 7, b"beyond/ orders": 12, b"some/ stock": -1}
+    await write(place, WEBHOOK_ACKS, *((key, encode(Progress("e-0", (), at))) for key, at in rows.items()))
+    _, _, second = await restored(place, tmp_path)
+    moved = {record.key: orjson.loads(record.value or b"")["next"] for record in of(second, WEBHOOK_ACKS)}
+    assert moved == {b"some/ orders": 7, b"beyond/ orders": 10, b"some/ stock": -1}
 
 
 async def test_an_empty_journal_continues_at_its_offset(place: Settings, tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ the committed offsets; the journal at its old offsets.
 
 The rows of `journal-positions` and a copied Redis refer to journal offsets, so these are kept: a journal that began
 above offset 0 is filled up to there, and the fillers are deleted. In all other topics the records start at offset 0,
-and each committed offset moves to the new offset of the same record.
+and each committed offset moves to the new offset of the same record; so does the progress of webhooks.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ from stocktide.ops.backup.archive import (
 from stocktide.ops.backup.archive import read_records as read_archived
 from stocktide.ops.backup.backup import BACKUP_ORDER
 from stocktide.ops.backup.destination import RestoreError, check_destination
+from stocktide.ops.backup.webhook_progress import with_moved_progress
 from stocktide.settings import Settings
 from stocktide.streams.kafka.admin import (
     RECORD_OVERHEAD_BYTES,
@@ -46,6 +47,8 @@ from stocktide.streams.topics import (
     JOURNAL_RECORD_BYTES_MAX,
     MOVEMENTS,
     ORDERS,
+    RESERVATIONS,
+    WEBHOOK_ACKS,
     Topic,
 )
 from stocktide.wait_for_servers import wait_for_servers
@@ -163,6 +166,7 @@ class _Writer:
     ) -> None:
         self._app_id = settings.app_id
         self._folder = folder
+        self._copies = {(copy.topic, copy.partition): copy for copy in manifest.copies}
         self._producer = producer
         self._admin = admin
         self._progress = progress
@@ -195,7 +199,7 @@ class _Writer:
         committed = at.offset if at is not None else 0
         read = 0
         batch, count, next_offset = self._producer.create_batch(), 0, base
-        for record in read_archived(self._folder, copy):
+        for record in self._records(copy):
             read += record.offset < committed
             if not _append(batch, record):
                 next_offset = await self._send(batch, part, next_offset, count)
@@ -206,6 +210,14 @@ class _Writer:
         if count:
             await self._send(batch, part, next_offset, count)
         return read
+
+    def _records(self, copy: PartitionCopy) -> Iterator[ArchivedRecord]:
+        if copy.topic != WEBHOOK_ACKS.name:
+            return read_archived(self._folder, copy)
+        orders = self._copies[RESERVATIONS.name, copy.partition]
+        return with_moved_progress(
+            lambda: read_archived(self._folder, copy), lambda: read_archived(self._folder, orders)
+        )
 
     async def _send(self, batch: Any, part: TopicPartition, offset: int, count: int) -> int:
         """Send a batch that must begin at `offset`; the offset of the next one."""

@@ -11,10 +11,12 @@ from typing import Any
 
 import pytest
 from aiohttp import web
+from redis.asyncio import Redis
 
 from stocktide.streams.topics import CHANNEL_STOCK
 from tests.check import say
 from tests.harness.api_client import ApiTestClient, unique_name
+from tests.harness.eventually import eventually
 from tests.harness.receiver import ALLOW_LOOPBACK, CHANNEL, ReceivedCall, Receiver, define_webhook, running_receiver
 from tests.harness.system import RunningSystem
 from tests.harness.workers import WorkerGroup
@@ -23,6 +25,7 @@ from tests.integration.webhooks.trade import newest_versions, stocked, trading
 ORDERS_PER_SECOND = 40
 SKUS = 200
 BATCH = 20
+TYPES = ("stock.updated", "order.updated")
 # The longest pause between two attempts and the time of the calls.
 CATCH_UP_SECONDS_MAX = 120.0
 
@@ -148,3 +151,47 @@ async def test_a_worker_killed_during_a_call_leaves_nothing_out_and_what_is_sent
     (again,) = (call for call in receiver.taken if call.id == lost.id)
     assert {item["sku"] for item in again.items} & quiet
     check_attempts(receiver.calls)
+
+
+async def lose_redis(running: RunningSystem) -> None:
+    """Remove all that the installation has in Redis; its worker makes it anew from Kafka."""
+    async with Redis.from_url(running.ready["redis"]) as redis:
+        keys = [key async for key in redis.scan_iter(match=f"{running.app_id}:*", count=1_000)]
+        await redis.delete(*keys)
+
+
+async def test_a_killed_worker_and_a_lost_redis_leave_out_no_order_and_repeat_none_with_another_id(
+    running: RunningSystem, shop: ApiTestClient, receiver: Receiver
+) -> None:
+    channel, prefix = unique_name("channel"), unique_name("lost") + "-"
+    skus = await stocked(shop, prefix, 40)
+    kinds: list[str] = ["orders", "stock"]
+    _, secret = await define_webhook(shop, receiver, channel=channel, prefix=prefix, events=kinds, batch=BATCH)
+    receiver.answer = verifying(secret)
+    # The first order comes before any worker has read the definition.
+    async with trading(shop, skus, ORDERS_PER_SECOND, channel) as trade:
+        await receiver.until(lambda: len(orders_of(receiver.taken)) > 20)
+        receiver.gate.clear()
+        await receiver.until(lambda: receiver.in_flight == 1)
+        cancelled = trade.placed[:10]
+        for order_id in cancelled:
+            assert (await shop.post(f"/v1/orders/{order_id}/cancel")).status == 200
+        await running.restart_part("worker")
+        receiver.gate.set()
+        await lose_redis(running)
+        log = running.data / "logs" / "worker.log"
+        await eventually(lambda: "rebuilding it from the journal" in log.read_text(), message=running.log_tail)
+        count = len(trade.placed)
+        await eventually(lambda: len(trade.placed) > count + ORDERS_PER_SECOND, 60, running.log_tail)
+    expected = {order_id: "cancelled" if order_id in cancelled else "reserved" for order_id in trade.placed}
+    await receiver.until(lambda: expected.items() <= orders_of(receiver.taken).items())
+    newest = await newest_versions(shop, skus, channel)
+    await receiver.until(lambda: all(receiver.versions(sku)[-1] == newest[sku] for sku in skus))
+    by_type = {kind: [call for call in receiver.calls if call.body["type"] == kind] for kind in TYPES}
+    check_attempts(by_type["stock.updated"])
+    check_attempts(by_type["order.updated"], "order_id", "sequence")
+
+
+def orders_of(calls: Iterable[ReceivedCall]) -> dict[str, str]:
+    """The newest state of each order that was sent."""
+    return {item["order_id"]: item["state"] for call in calls for item in call.items if "order_id" in item}

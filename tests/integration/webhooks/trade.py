@@ -67,8 +67,8 @@ async def stocked(shop: ApiTestClient, prefix: str, count: int) -> list[str]:
     return skus
 
 
-async def newest_versions(shop: ApiTestClient, skus: Sequence[str]) -> dict[str, int]:
-    """The present version of each SKU in the channel."""
+async def newest_versions(shop: ApiTestClient, skus: Sequence[str], channel: str = CHANNEL) -> dict[str, int]:
+    """The present version of each SKU in a channel."""
     query = "&".join(f"sku={sku}" for sku in skus)
-    answer = await shop.get(f"/v1/channels/{CHANNEL}/stock?{query}&limit=1000")
+    answer = await shop.get(f"/v1/channels/{channel}/stock?{query}&limit=1000")
     return {item["sku"]: item["version"] for item in answer.body["items"]}
