@@ -13,6 +13,7 @@ from urllib.parse import unquote_to_bytes
 
 import msgspec
 from aiohttp import web
+from msgspec import Struct
 from multidict import MultiDict
 
 from stocktide.api import problems
@@ -40,6 +41,14 @@ _QUOTED_LENGTH_MAX = 60
 _TOLERATED_TYPES = frozenset({"application/octet-stream", "application/x-www-form-urlencoded", "text/plain"})
 _ENCODINGS = frozenset({"identity", "gzip", "deflate"})
 _LINES_TYPES = frozenset({"application/x-ndjson", "application/ndjson", "application/jsonl"})
+
+
+class BodyRefused(Struct, frozen=True):
+    """Why a body was not taken, as a problem document says it."""
+
+    status: int
+    code: str
+    detail: str
 
 
 def check_target(request: web.Request) -> web.Response | None:
@@ -119,6 +128,17 @@ async def read_body(request: web.Request, bytes_max: int = BODY_BYTES_MAX) -> by
         return problems.problem_response(415, "unsupported_media_type", f"{declared} is not taken here; send JSON")
     if request.headers.get("Content-Encoding", "identity").lower() not in _ENCODINGS:
         return problems.unsupported_encoding()
+    body = await receive_body(request, bytes_max)
+    if isinstance(body, BodyRefused):
+        refused = problems.problem_response(body.status, body.code, body.detail)
+        if body.status == 408:
+            refused.force_close()
+        return refused
+    return body.removeprefix(BOM)
+
+
+async def receive_body(request: web.Request, bytes_max: int) -> bytes | BodyRefused:
+    """The bytes of the body, once they have arrived in time and are not too many."""
     if (length := request.content_length) is not None and length > bytes_max:
         return _too_large(length, bytes_max)
     content = request.content
@@ -130,15 +150,12 @@ async def read_body(request: web.Request, bytes_max: int = BODY_BYTES_MAX) -> by
             async with asyncio.timeout(BODY_SECONDS_MAX):
                 body = await request.read()
     except TimeoutError:
-        detail = f"The body has to arrive within {BODY_SECONDS_MAX:.0f} s."
-        refused = problems.problem_response(408, "request_timeout", detail)
-        refused.force_close()
-        return refused
+        return BodyRefused(408, "request_timeout", f"The body has to arrive within {BODY_SECONDS_MAX:.0f} s.")
     except web.HTTPRequestEntityTooLarge:
         return _too_large(bytes_max + 1, bytes_max)
     except web.RequestPayloadError:
-        return problems.problem_response(400, "malformed_body", "The body is not encoded as its headers say.")
-    return body.removeprefix(BOM) if len(body) <= bytes_max else _too_large(len(body), bytes_max)
+        return BodyRefused(400, "malformed_body", "The body is not encoded as its headers say.")
+    return body if len(body) <= bytes_max else _too_large(len(body), bytes_max)
 
 
 async def read_message(
@@ -179,5 +196,5 @@ def _malformed_path(detail: str) -> web.Response:
     return problems.problem_response(400, "malformed_path", f"The target of the request cannot be read: {detail}.")
 
 
-def _too_large(size: int, bytes_max: int) -> web.Response:
-    return problems.from_malformed(Malformed("too_large", f"{size} bytes or more; at most {bytes_max} are taken"))
+def _too_large(size: int, bytes_max: int) -> BodyRefused:
+    return BodyRefused(413, "too_large", f"{size} bytes or more; at most {bytes_max} are taken")

@@ -9,9 +9,9 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from stocktide.api.handlers.intake import EnabledMapping
 from stocktide.errors import StartError
 from stocktide.streams.mapping.mapping_file import Mapping, MappingError, load_mappings, secrets_of
+from stocktide.streams.mapping.verify import EnabledMapping
 
 
 def read_mappings() -> dict[str, Mapping]:

@@ -11,17 +11,18 @@ from collections.abc import Mapping
 from xml.sax.saxutils import escape
 
 from aiohttp import web
-from msgspec import Struct, structs
+from msgspec import structs
 
 from stocktide.api import problems
 from stocktide.api.event_producer import InputEventProducer, ProduceFailed
+from stocktide.api.requests import BodyRefused, receive_body
 from stocktide.streams.contract.events import BODY_BYTES_MAX
 from stocktide.streams.contract.times import now_ms
 from stocktide.streams.mapping import mapping_file
 from stocktide.streams.mapping.envelope import Envelope, encode_envelope
 from stocktide.streams.mapping.mapping_file import compile_path, is_form_ping
 from stocktide.streams.mapping.unwrap import Unreadable, read_json
-from stocktide.streams.mapping.verify import is_signed
+from stocktide.streams.mapping.verify import EnabledMapping, has_signature, is_signed
 from stocktide.streams.topics import INTAKE
 
 # The first second that Shopify grants to the connection, with a reserve for the network.
@@ -30,13 +31,6 @@ ANSWER_SECONDS_MAX = 0.9
 HEADER_LENGTH_MAX = 1024
 # Of the parameters that a mapping reads, beside the body in one record.
 PARAMETER_LENGTH_MAX = 1024
-
-
-class EnabledMapping(Struct, frozen=True):
-    """A mapping with its secrets."""
-
-    mapping: mapping_file.Mapping
-    secrets: tuple[str, ...]
 
 
 class IntakeHandler:
@@ -53,13 +47,19 @@ class IntakeHandler:
         if enabled is None:
             return problems.not_found("unknown_intake", "There is no mapping of this name that has a secret.")
         mapping = enabled.mapping
-        body = await _read(request)
-        if body is None:
-            return _failure(mapping, 413, "too_large", f"at most {BODY_BYTES_MAX} bytes are taken")
-        if _is_ping(mapping, body):
-            return _success(mapping)
+        if request.headers.get("Content-Encoding", "identity").lower() != "identity":
+            # No platform packs its webhooks, and a signature is over the bytes as they were sent.
+            return _failure(mapping, 415, "unsupported_media_type", "a webhook is taken without a Content-Encoding")
+        body = await receive_body(request, BODY_BYTES_MAX)
+        if isinstance(body, BodyRefused):
+            refused = _failure(mapping, body.status, body.code, body.detail)
+            if body.status == 408:
+                refused.force_close()
+            return refused
         envelope = _envelope(mapping, request, body)
         if not is_signed(mapping, enabled.secrets, envelope):
+            if _is_ping(mapping, body) and not has_signature(mapping, envelope):
+                return _success(mapping)
             return _failure(mapping, 401, "bad_signature", "the signature is missing or wrong")
         query = {name: envelope.query[name] for name in mapping.parameters if name in envelope.query}
         stored = structs.replace(envelope, query=query)
@@ -73,14 +73,6 @@ class IntakeHandler:
         return _success(mapping)
 
 
-async def _read(request: web.Request) -> bytes | None:
-    """The body as it was sent; None if it is too large."""
-    if (request.content_length or 0) > BODY_BYTES_MAX:
-        return None
-    body = await request.read()
-    return body if len(body) <= BODY_BYTES_MAX else None
-
-
 def _envelope(mapping: mapping_file.Mapping, request: web.Request, body: bytes) -> Envelope:
     headers = {
         name.lower(): request.headers[name].encode(errors="replace").decode()[:HEADER_LENGTH_MAX]
@@ -92,7 +84,8 @@ def _envelope(mapping: mapping_file.Mapping, request: web.Request, body: bytes) 
 
 
 def _is_ping(mapping: mapping_file.Mapping, body: bytes) -> bool:
-    """Whether it is a test call of the platform, which is answered and causes nothing: it needs no signature."""
+    """Whether it is a test call of the platform, which causes nothing and needs no signature. One that is signed is
+    taken as any other: the signature does not cover what declares it a test."""
     if mapping.ping is None or mapping.ping.startswith("form:"):
         return is_form_ping(mapping, body)
     try:
@@ -107,7 +100,7 @@ def _success(mapping: mapping_file.Mapping) -> web.Response:
 
 def _failure(mapping: mapping_file.Mapping, status: int, code: str, detail: str) -> web.Response:
     if mapping.answer.failed is None:
-        sentence = f"{detail[0].upper()}{detail[1:]}."
+        sentence = f"{detail[0].upper()}{detail[1:].removesuffix('.')}."
         headers = {"Retry-After": str(problems.RETRY_AFTER_SECONDS)} if status == 503 else None
         return problems.problem_response(status, code, sentence, headers)
     text = mapping.answer.failed.replace("{code}", escape(code)).replace("{detail}", escape(detail))

@@ -11,22 +11,40 @@ import hmac
 from collections.abc import Sequence
 from typing import Any
 
+from msgspec import Struct
+
 from stocktide.streams.mapping.envelope import Envelope
 from stocktide.streams.mapping.mapping_file import Mapping, Verify, as_list, compile_path
 from stocktide.streams.mapping.unwrap import Unreadable, read_json
+
+
+class EnabledMapping(Struct, frozen=True):
+    """A mapping with its secrets."""
+
+    mapping: Mapping
+    secrets: tuple[str, ...]
 
 
 def is_signed(mapping: Mapping, secrets: Sequence[str], envelope: Envelope) -> bool:
     """Whether the signature is right. Every secret is tried, so the time does not tell which."""
     verify = mapping.verify
     document = _document_of(verify, envelope)
-    given = next((text for each in as_list(verify.signature) if (text := _text(each, envelope, document))), "")
+    given = _given(verify, envelope, document)
     expected = [_expected(verify, secret, envelope, document) for secret in secrets]
     # The bytes of the text: comparing texts fails for characters that are not ASCII.
     right = [
         each is not None and hmac.compare_digest(given.encode(errors="replace"), each.encode()) for each in expected
     ]
     return bool(given) and any(right)
+
+
+def has_signature(mapping: Mapping, envelope: Envelope) -> bool:
+    """Whether the webhook has one, right or wrong."""
+    return bool(_given(mapping.verify, envelope, _document_of(mapping.verify, envelope)))
+
+
+def _given(verify: Verify, envelope: Envelope, document: Any) -> str:
+    return next((text for each in as_list(verify.signature) if (text := _text(each, envelope, document))), "")
 
 
 def _expected(verify: Verify, secret: str, envelope: Envelope, document: Any) -> str | None:

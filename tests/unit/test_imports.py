@@ -87,3 +87,14 @@ def test_every_exception_has_the_one_root(graph: dict[str, set[str]]) -> None:
         and any(ast.unparse(base) in ("Exception", "RuntimeError") for base in node.bases)
     ]
     assert bare == ["stocktide.errors.StocktideError"]
+
+
+def test_a_worker_needs_nothing_of_the_api(graph: dict[str, set[str]]) -> None:
+    seen: set[str] = set()
+    left = [name for name in graph if name.startswith("stocktide.worker")]
+    assert left
+    while left:
+        name = left.pop()
+        left += graph[name] - seen
+        seen |= graph[name]
+    assert [name for name in seen if name == "stocktide.api" or name.startswith("stocktide.api.")] == []
