@@ -20,6 +20,7 @@ from tests.intake_payloads import (
     Webhook,
     douyin,
     qimen,
+    qimen_confirmation,
     qimen_lines,
     qimen_order,
     shopify,
@@ -204,30 +205,25 @@ async def test_a_qimen_confirmation_ships_the_order(method: str) -> None:
     assert event["lines"] == [{"sku": "MUG", "quantity": 2, "warehouse": "SH1"}]
 
 
-def qimen_confirmation(method: str, head: str, field: str = "deliveryOrder", kind: str = "ZP") -> Webhook:
-    lines = qimen_lines("MUG", 2, kind, "actualQty")
-    return qimen(method, f"<request><{field}>{head}<warehouseCode>SH1</warehouseCode></{field}>{lines}</request>")
-
-
 async def test_what_leaves_a_qimen_warehouse_for_no_customer_is_adjusted() -> None:
     head = "<deliveryOrderCode>T1</deliveryOrderCode><orderType>DBCK</orderType>"
-    (event,) = await events_of(qimen_confirmation("stockout.confirm", head))
+    (event,) = await events_of(qimen_confirmation("stockout.confirm", "deliveryOrder", head))
     assert (event["type"], event["id"], event["reason"]) == ("stock.adjusted", "qimen-T1-T1-adjusted", "DBCK")
     assert event["lines"] == [{"sku": "MUG", "quantity": -2}]
-    assert await events_of(qimen_confirmation("stockout.confirm", head.replace("DBCK", "XNCK"))) == []
+    assert await events_of(qimen_confirmation("stockout.confirm", "deliveryOrder", head.replace("DBCK", "XNCK"))) == []
 
 
 async def test_a_qimen_confirmation_that_moved_nothing_causes_nothing() -> None:
     head = "<deliveryOrderCode>D1</deliveryOrderCode><orderType>JYCK</orderType>"
     for status in ("ACCEPT", "CANCELED", "REJECT"):
-        confirmation = qimen_confirmation("deliveryorder.confirm", f"{head}<status>{status}</status>")
+        confirmation = qimen_confirmation("deliveryorder.confirm", "deliveryOrder", f"{head}<status>{status}</status>")
         assert await events_of(confirmation) == []
     entry = "<entryOrderCode>E1</entryOrderCode><status>{}</status>"
-    assert await events_of(qimen_confirmation("entryorder.confirm", entry.format("CANCELED"), "entryOrder")) == []
-    odd = await rejection_of(qimen_confirmation("entryorder.confirm", entry.format("EXCEPTION"), "entryOrder"))
+    assert await events_of(qimen_confirmation("entryorder.confirm", "entryOrder", entry.format("CANCELED"))) == []
+    odd = await rejection_of(qimen_confirmation("entryorder.confirm", "entryOrder", entry.format("EXCEPTION")))
     assert odd == ("unknown_word", "entryOrder.status")
     for kind in ("CC", "JS", "XS"):
-        damaged = qimen_confirmation("entryorder.confirm", entry.format("FULFILLED"), "entryOrder", kind)
+        damaged = qimen_confirmation("entryorder.confirm", "entryOrder", entry.format("FULFILLED"), units=kind)
         assert await events_of(damaged) == []
 
 
