@@ -49,30 +49,50 @@ def shopify_refund(order_id: int, refund_id: int, **line: Any) -> dict[str, Any]
     return {"id": refund_id, "order_id": order_id, "created_at": "2026-11-12T00:00:00Z", "refund_line_items": lines}
 
 
-def woocommerce(status: str | None, order_id: int = 12, **more: Any) -> Webhook:
-    line = {"sku": "", "product_id": 5, "variation_id": 0, "quantity": 3}
+def woocommerce(
+    status: str | None, order_id: int = 12, sku: str = "", quantity: int = 3, delivery: str = "d1", **more: Any
+) -> Webhook:
+    line = {"sku": sku, "product_id": 5, "variation_id": 0, "quantity": quantity}
     order: dict[str, Any] = {"id": order_id}
     if status is not None:
         dates = {"date_created_gmt": "2026-11-11T00:00:00", "date_modified_gmt": "2026-11-11T01:00:00"}
         order |= {"status": status, **dates, "line_items": [line], **more}
     body = json.dumps(order).encode()
     topic = "order.updated" if status is not None else "order.deleted"
-    return Webhook("woocommerce", body, {"X-WC-Webhook-Topic": topic, "X-WC-Webhook-Signature": _hmac(body, SECRET)})
+    signed = {"X-WC-Webhook-Topic": topic, "X-WC-Webhook-Signature": _hmac(body, SECRET)}
+    return Webhook("woocommerce", body, {**signed, "X-WC-Webhook-Delivery-ID": delivery})
 
 
-def youzan(kind: str, tid: str = "E2026", *, full: bool = True, sku: str = "MUG", **info: Any) -> Webhook:
+def youzan(
+    kind: str,
+    tid: str = "E2026",
+    *,
+    full: bool = True,
+    sku: str = "MUG",
+    message: str = "",
+    test: bool = False,
+    **info: Any,
+) -> Webhook:
     order = {"tid": tid, "status": "WAIT_BUYER_PAY", "created": "2026-11-11 08:00:00"}
     order |= {"expired_time": "2026-11-11 08:30:00", "update_time": "2026-11-11 09:00:00", **info}
     lines = [{"oid": "1", "outer_sku_id": sku, "sku_id": 3, "item_id": 4, "num": 2}]
     inner = {"full_order_info": {"order_info": order, "orders": lines}} if full else {"tid": tid}
     msg = quote(json.dumps(inner))
     sign = hashlib.md5(f"client{msg}{SECRET}".encode()).hexdigest()
-    body = {"id": tid, "client_id": "client", "type": kind, "mode": 1, "msg": msg, "sign": sign, "test": False}
+    body = {
+        "id": message or tid,
+        "client_id": "client",
+        "type": kind,
+        "mode": 1,
+        "msg": msg,
+        "sign": sign,
+        "test": test,
+    }
     return Webhook("youzan", json.dumps(body).encode())
 
 
-def qimen(method: str, xml: str) -> Webhook:
-    query = {"method": f"taobao.qimen.{method}", "timestamp": "2026-11-11 08:00:00", "format": "xml", "v": "2.0"}
+def qimen(method: str, xml: str, at: str = "2026-11-11 08:00:00") -> Webhook:
+    query = {"method": f"taobao.qimen.{method}", "timestamp": at, "format": "xml", "v": "2.0"}
     query |= {"app_key": "0", "customerId": "c1", "sign_method": "md5", "empty": ""}
     pairs = "".join(name + value for name, value in sorted(query.items()) if value)
     signed = f"{SECRET}{pairs}{xml}{SECRET}".encode()
@@ -84,17 +104,33 @@ def qimen_lines(sku: str, quantity: int, kind: str = "ZP", field_name: str = "pl
     return f"<orderLines><orderLine>{line}</orderLine></orderLines>"
 
 
-def qimen_order(code: str, sku: str = "MUG", quantity: int = 2, kind: str = "JYCK", units: str = "ZP") -> Webhook:
+def qimen_confirmation(
+    method: str, document: str, head: str, sku: str = "MUG", quantity: int = 2, units: str = "ZP", at: str = ""
+) -> Webhook:
+    """What a warehouse did, with the fields of `document` (`deliveryOrder` …) in `head`."""
+    lines = qimen_lines(sku, quantity, units, "actualQty")
+    head += "<warehouseCode>SH1</warehouseCode>"
+    return qimen(method, f"<request><{document}>{head}</{document}>{lines}</request>", at or "2026-11-11 09:00:00")
+
+
+def qimen_order(
+    code: str,
+    sku: str = "MUG",
+    quantity: int = 2,
+    kind: str = "JYCK",
+    units: str = "ZP",
+    at: str = "2026-11-11 08:00:00",
+) -> Webhook:
     head = (
         f"<deliveryOrderCode>{code}</deliveryOrderCode><orderType>{kind}</orderType><warehouseCode>SH1</warehouseCode>"
     )
     head += "<payTime>2026-11-11 08:00:00</payTime>"
     lines = qimen_lines(sku, quantity, units)
-    return qimen("deliveryorder.create", f"<request><deliveryOrder>{head}</deliveryOrder>{lines}</request>")
+    return qimen("deliveryorder.create", f"<request><deliveryOrder>{head}</deliveryOrder>{lines}</request>", at)
 
 
-def douyin(status: int, order_id: int = LARGE_ID) -> Webhook:
+def douyin(status: int, order_id: int = LARGE_ID, message: str = "m1") -> Webhook:
     data = {"p_id": order_id, "s_ids": [1], "shop_id": 9, "order_status": status, "pay_time": 1_762_819_200}
-    body = json.dumps([{"tag": "100", "msg_id": "m1", "data": json.dumps(data)}]).encode()
+    body = json.dumps([{"tag": "100", "msg_id": message, "data": json.dumps(data)}]).encode()
     sign = hashlib.md5(b"app" + body + SECRET.encode()).hexdigest()
     return Webhook("douyin", body, {"app-id": "app", "event-sign": sign})

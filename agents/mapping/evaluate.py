@@ -6,6 +6,7 @@ same message gives the same events: ids are made of the platform's natural keys,
 
 from __future__ import annotations
 
+import hashlib
 from typing import Any
 
 import msgspec
@@ -15,10 +16,20 @@ from stocktide.agents.mapping.values import Rejection, Values
 from stocktide.streams.contract.events import Malformed, Movement, decode_event
 from stocktide.streams.contract.times import ms_of, rfc3339
 from stocktide.streams.mapping.envelope import Envelope
-from stocktide.streams.mapping.mapping_file import Choice, EventRule, LineRule, Mapping, compile_path
+from stocktide.streams.mapping.mapping_file import (
+    LINES_DIGEST,
+    Choice,
+    EventRule,
+    Less,
+    LineRule,
+    Mapping,
+    compile_path,
+)
 
 # Lines of one order: the contract's own limit is smaller.
 ITEMS_MAX = 10_000
+# Of hex digits: 80 bits, for the few changes of one order.
+DIGEST_LENGTH = 20
 
 
 class MappedEvent(Struct, frozen=True):
@@ -64,8 +75,11 @@ class Evaluator:
     def _event(self, rule: EventRule, values: Values, envelope: Envelope, message: Any) -> dict[str, Any] | None:
         name, at = self.mapping.name, values.time(rule.occurred_at)
         event: dict[str, Any] = {"type": rule.type, "occurred_at": rfc3339(ms_of(at)), **rule.constants}
-        keys = [values.text(sources) for sources in rule.id]
-        if rule.type != "stock.received":
+        lines = None if rule.lines is None else self._lines(rule.lines, envelope, message)
+        if lines == []:
+            return None
+        keys = [_digest(lines) if each == LINES_DIGEST else values.text(each) for each in rule.id]
+        if rule.type.startswith("order."):
             order = values.text(rule.order_id or self.mapping.order_id)
             event["order_id"] = f"{name}-{order}"
             keys = [order, *keys]
@@ -79,25 +93,27 @@ class Evaluator:
                 event[field] = self._named(field, values.text(sources))
         if rule.hold is not None:
             event["hold_seconds"] = int((values.time(rule.hold.until) - values.time(rule.hold.from_)).total_seconds())
-        if rule.lines is not None:
-            event["lines"] = self._lines(rule.lines, rule, envelope, message)
-            if not event["lines"]:
-                return None
+        if lines is not None:
+            event["lines"] = lines
         return event
 
-    def _lines(self, lines: LineRule, rule: EventRule, envelope: Envelope, message: Any) -> list[dict[str, Any]]:
-        items = compile_path(lines.path).search(message)
-        items = [items] if isinstance(items, dict) else items
+    def _lines(self, lines: LineRule, envelope: Envelope, message: Any) -> list[dict[str, Any]]:
+        items = self._items(lines.path, envelope, message)
         if items is None:
             raise Rejection("missing_field", f"`{lines.path}` is required", lines.path)
-        if not isinstance(items, list) or len(items) > ITEMS_MAX:
-            raise Rejection("invalid_field", f"not an array of at most {ITEMS_MAX} lines", lines.path)
+        others = [(less, self._items(less.path, envelope, message) or []) for less in lines.less if less.path]
         made = []
-        for index, item in enumerate(items):
-            values = Values(item, envelope, self.mapping.zone, f"{lines.path}[{index}]")
+        for values in items:
             if not all(tuple(values.word(words) for words in lines.when)):
                 continue
             line: dict[str, Any] = {"sku": values.text(lines.sku), "quantity": values.whole(lines.quantity)}
+            for less in lines.less:
+                found = next((each for rule, each in others if rule is less), [])
+                line["quantity"] -= _subtracted(less, values, found)
+            if lines.less:
+                line["quantity"] = max(0, line["quantity"])
+            if lines.leaves:
+                line["quantity"] = -line["quantity"]
             if lines.warehouse is not None:
                 line["warehouse"] = self._named("warehouse", self._warehouse(lines, values, message, envelope))
             if lines.condition is not None:
@@ -105,6 +121,16 @@ class Evaluator:
             if line["quantity"]:
                 made.append(line)
         return made
+
+    def _items(self, path: str, envelope: Envelope, message: Any) -> list[Values] | None:
+        """The values of each object at `path`, which may be one; None if there is nothing. Raises Rejection."""
+        items = compile_path(path).search(message)
+        items = [items] if isinstance(items, dict) else items
+        if items is None:
+            return None
+        if not isinstance(items, list) or len(items) > ITEMS_MAX:
+            raise Rejection("invalid_field", f"not an array of at most {ITEMS_MAX} lines", path)
+        return [Values(item, envelope, self.mapping.zone, f"{path}[{index}]") for index, item in enumerate(items)]
 
     def _warehouse(self, lines: LineRule, values: Values, message: Any, envelope: Envelope) -> str:
         """The warehouse of a line, or of the whole message."""
@@ -114,6 +140,24 @@ class Evaluator:
 
     def _named(self, field: str, text: str) -> str:
         return self.mapping.warehouses.get(text, text) if field == "warehouse" else text
+
+
+def _subtracted(less: Less, line: Values, others: list[Values]) -> int:
+    """The units that `less` names for a line. Raises Rejection."""
+    if less.path is None:
+        return line.whole(less.quantity)
+    wanted = None if less.equals is None else line.find(less.equals)
+    return sum(
+        each.whole(less.quantity)
+        for each in others
+        if (less.key is None or str(each.find(less.key)) == str(wanted))
+        and all(tuple(each.word(words) for words in less.when))
+    )
+
+
+def _digest(lines: list[dict[str, Any]] | None) -> str:
+    """The same lines have the same one, whichever delivery has them."""
+    return hashlib.sha256(msgspec.json.encode(lines)).hexdigest()[:DIGEST_LENGTH]
 
 
 def _encode(event: dict[str, Any]) -> MappedEvent:

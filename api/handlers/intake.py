@@ -47,10 +47,10 @@ class IntakeHandler:
         if enabled is None:
             return problems.not_found("unknown_intake", "There is no mapping of this name that has a secret.")
         mapping = enabled.mapping
-        if request.headers.get("Content-Encoding", "identity").lower() != "identity":
-            # No platform packs its webhooks, and a signature is over the bytes as they were sent.
-            return _failure(mapping, 415, "unsupported_media_type", "a webhook is taken without a Content-Encoding")
         body = await receive_body(request, BODY_BYTES_MAX)
+        if request.headers.get("Content-Encoding", "identity").lower() != "identity":
+            # No platform packs its webhooks, and a signature is over the bytes as they were sent, which are lost here.
+            return _failure(mapping, 415, "unsupported_media_type", "a webhook is taken without a Content-Encoding")
         if isinstance(body, BodyRefused):
             refused = _failure(mapping, body.status, body.code, body.detail)
             if body.status == 408:

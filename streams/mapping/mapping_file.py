@@ -3,8 +3,8 @@
 In: YAML files, those of the package and those of a folder. Out: mappings by name, or a MappingError that names the file
 and the field.
 
-A *source* is text: `header:NAME`, `query:NAME`, `received` (when the webhook came), or a JMESPath expression. A list of
-sources gives the first value that is there.
+A *source* is text: `header:NAME`, `query:NAME`, `received` (when the webhook came), `digest:lines` (in an id: the
+event's own lines), or a JMESPath expression. A list of sources gives the first value that is there.
 """
 
 from __future__ import annotations
@@ -31,11 +31,20 @@ FILE_BYTES_MAX = 256 * 1024
 # Calls of a platform's API each second that a file may ask for.
 PER_SECOND_MAX = 100.0
 
+# A source of an id: what the event does, where the platform has no number for it.
+LINES_DIGEST = "digest:lines"
+
 Sources = str | list[str]
 # True: go on; false: there is nothing to do; a text: the word's translation.
 Translation = bool | str
 EventType = Literal[
-    "order.placed", "order.paid", "order.cancelled", "order.shipped", "order.returned", "stock.received"
+    "order.placed",
+    "order.paid",
+    "order.cancelled",
+    "order.shipped",
+    "order.returned",
+    "stock.received",
+    "stock.adjusted",
 ]
 
 
@@ -83,12 +92,26 @@ class Words(_Part, frozen=True):
     default: str | None = None
 
 
+class Less(_Part, frozen=True):
+    """Units that are subtracted from a line's quantity: its own, or those of the objects at `path` of the message whose
+    `key` is the line's `equals`."""
+
+    quantity: Sources
+    path: str | None = None
+    key: Sources | None = None
+    equals: Sources | None = None
+    when: list[Words] = []
+
+
 class LineRule(_Part, frozen=True):
-    """How lines are made from the array (or the one object) at `path`."""
+    """How lines are made from the array (or the one object) at `path`. Below zero, `less` makes 0; a line of 0 is left
+    out. `leaves`: the units left the warehouse, so that the quantity is negative."""
 
     path: str
     sku: Sources
     quantity: Sources
+    less: list[Less] = []
+    leaves: bool = False
     when: list[Words] = []
     warehouse: Sources | None = None
     condition: Words | None = None
@@ -210,7 +233,7 @@ def secrets_of(mapping: Mapping, environ: Dictionary[str, str]) -> tuple[str, ..
 def _check(mapping: Mapping) -> None:
     """Check what types cannot express. Raises ValueError."""
     for source in _sources(mapping):
-        if not source.startswith(("header:", "query:")):
+        if not source.startswith(("header:", "query:", LINES_DIGEST)):
             try:
                 compile_path(source)
             except JMESPathError as error:
@@ -224,7 +247,7 @@ def _check(mapping: Mapping) -> None:
     if twice := {word for word in words if words.count(word) > 1}:
         raise ValueError(f"`choices`: {', '.join(sorted(twice))} is listed twice")
     for rule in (rule for choice in mapping.choices for rule in choice.events):
-        if rule.type == "stock.received" and not rule.id:
+        if rule.type.startswith("stock.") and not rule.id:
             raise ValueError("`id`: a movement needs natural keys")
     if (fetch := mapping.fetch) is not None and not _may_fetch(fetch):
         raise ValueError(f"`fetch.url`: {fetch.url!r} is not https")
@@ -249,6 +272,8 @@ _SOURCE_FIELDS = frozenset(
         "path",
         "sku",
         "quantity",
+        "key",
+        "equals",
         "warehouse",
         "from_",
         "until",

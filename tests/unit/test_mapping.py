@@ -20,6 +20,7 @@ from tests.intake_payloads import (
     Webhook,
     douyin,
     qimen,
+    qimen_confirmation,
     qimen_lines,
     qimen_order,
     shopify,
@@ -93,6 +94,25 @@ async def test_a_shopify_refund_gives_units_back_by_its_restock_type(restock: st
     assert (event["type"], event["order_id"]) == (expected, "shopify-1")
     assert event["id"] == f"shopify-1-2-{expected.partition('.')[2]}"
     assert event["lines"][0].get("warehouse") == ("5" if restock == "return" else None)
+
+
+async def test_removed_units_of_a_shopify_order_are_reported_as_a_total() -> None:
+    order = shopify_order(1, quantity=5)
+    line = order["line_items"][0]
+    line["current_quantity"] = 1
+    _, removed = await events_of(shopify("orders/updated", order))
+    assert (removed["type"], removed["removal"]) == ("order.cancelled", "total")
+    assert removed["lines"] == [{"sku": "MUG", "quantity": 4}]
+    # Units of refunds that give nothing back, or bring back what was sent, are no removal.
+    kinds = (("cancel", 1), ("return", 1), ("no_restock", 1))
+    lines = [{"line_item_id": line["id"], "quantity": units, "restock_type": kind} for kind, units in kinds]
+    lines.append({"line_item_id": 99, "quantity": 1, "restock_type": "return"})
+    order["refunds"] = [{"id": 7, "refund_line_items": lines[:2]}, {"id": 8, "refund_line_items": lines[2:]}]
+    _, fewer = await events_of(shopify("orders/updated", order))
+    assert fewer["lines"] == [{"sku": "MUG", "quantity": 2}]
+    assert fewer["id"] != removed["id"]
+    line["current_quantity"] = 6
+    assert types(await events_of(shopify("orders/updated", order))) == ["order.placed"]
 
 
 async def test_a_shopify_refund_without_restock_brings_nothing_back() -> None:
@@ -183,6 +203,28 @@ async def test_a_qimen_confirmation_ships_the_order(method: str) -> None:
     (event,) = await events_of(qimen(method, f"<request><deliveryOrder>{head}</deliveryOrder>{lines}</request>"))
     assert (event["type"], event["id"]) == ("order.shipped", "qimen-D1-B7-shipped")
     assert event["lines"] == [{"sku": "MUG", "quantity": 2, "warehouse": "SH1"}]
+
+
+async def test_what_leaves_a_qimen_warehouse_for_no_customer_is_adjusted() -> None:
+    head = "<deliveryOrderCode>T1</deliveryOrderCode><orderType>DBCK</orderType>"
+    (event,) = await events_of(qimen_confirmation("stockout.confirm", "deliveryOrder", head))
+    assert (event["type"], event["id"], event["reason"]) == ("stock.adjusted", "qimen-T1-T1-adjusted", "DBCK")
+    assert event["lines"] == [{"sku": "MUG", "quantity": -2}]
+    assert await events_of(qimen_confirmation("stockout.confirm", "deliveryOrder", head.replace("DBCK", "XNCK"))) == []
+
+
+async def test_a_qimen_confirmation_that_moved_nothing_causes_nothing() -> None:
+    head = "<deliveryOrderCode>D1</deliveryOrderCode><orderType>JYCK</orderType>"
+    for status in ("ACCEPT", "CANCELED", "REJECT"):
+        confirmation = qimen_confirmation("deliveryorder.confirm", "deliveryOrder", f"{head}<status>{status}</status>")
+        assert await events_of(confirmation) == []
+    entry = "<entryOrderCode>E1</entryOrderCode><status>{}</status>"
+    assert await events_of(qimen_confirmation("entryorder.confirm", "entryOrder", entry.format("CANCELED"))) == []
+    odd = await rejection_of(qimen_confirmation("entryorder.confirm", "entryOrder", entry.format("EXCEPTION")))
+    assert odd == ("unknown_word", "entryOrder.status")
+    for kind in ("CC", "JS", "XS"):
+        damaged = qimen_confirmation("entryorder.confirm", "entryOrder", entry.format("FULFILLED"), units=kind)
+        assert await events_of(damaged) == []
 
 
 async def test_a_qimen_receipt_and_a_return_reach_the_warehouse() -> None:
