@@ -80,7 +80,7 @@ async def test_a_command_goes_to_the_system_that_is_named_and_to_no_other(two: T
 
     await mark(two.first)
     await mark(two.second)
-    for arguments in (("rebuild", "--force"), ("repair", "--apply")):
+    for arguments in (("rebuild", "--force"), ("repair", "--apply"), ("keys", "first", "viewer")):
         failed = await two.run(*arguments)
         assert failed.status == 2, (arguments, failed)
         assert "2 systems run here" in failed.err and str(two.first.data) in failed.err and two.second.api in failed.err
