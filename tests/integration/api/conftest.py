@@ -19,3 +19,18 @@ async def running(
     data = tmp_path_factory.mktemp("api") / "data"
     async with running_system(data, kafka.address, valkey.url, new_app_id()) as system:
         yield system
+
+
+# The origin whose pages may call the system with keys.
+ORIGIN = "https://shop.test"
+
+
+@pytest.fixture(scope="package")
+async def keyed(
+    kafka: KafkaServer, valkey: RedisServer, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[RunningSystem]:
+    """`stocktide up` with its first keys."""
+    data = tmp_path_factory.mktemp("keyed") / "data"
+    environ = {"STOCKTIDE_OPEN": "0", "STOCKTIDE_ORIGINS": ORIGIN}
+    async with running_system(data, kafka.address, valkey.url, new_app_id(), environ) as system:
+        yield system

@@ -15,20 +15,15 @@ from tests.harness.events import lines_of, stock_received
 from tests.harness.process import run_stocktide
 from tests.harness.servers import KafkaServer, RedisServer, new_app_id
 from tests.harness.system import RunningSystem, running_system
+from tests.integration.api.conftest import ORIGIN as SHOP
 
-SHOP = "https://shop.test"
 UNAUTHORIZED, FORBIDDEN = (401, "unauthorized"), (403, "forbidden")
 
 
 @pytest.fixture(scope="module")
-async def running(
-    kafka: KafkaServer, valkey: RedisServer, tmp_path_factory: pytest.TempPathFactory
-) -> AsyncIterator[RunningSystem]:
-    """`stocktide up` with its first keys."""
-    data = tmp_path_factory.mktemp("keyed") / "data"
-    environ = {"STOCKTIDE_OPEN": "0", "STOCKTIDE_ORIGINS": SHOP}
-    async with running_system(data, kafka.address, valkey.url, new_app_id(), environ) as system:
-        yield system
+def running(keyed: RunningSystem) -> RunningSystem:
+    """The system with keys."""
+    return keyed
 
 
 @pytest.fixture
