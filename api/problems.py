@@ -13,7 +13,7 @@ from urllib.parse import quote
 
 from aiohttp import web
 
-from stocktide.api.errors.codes import CODES
+from stocktide.api.errors.codes import CODES, ErrorCode
 from stocktide.streams.contract.documents import FieldError, encode
 from stocktide.streams.contract.events import Malformed
 from stocktide.tables.ledger.outcomes import Outcome
@@ -27,13 +27,6 @@ RETRY_AFTER_SECONDS = 1
 
 _HEADERS = {"Content-Type": PROBLEM_TYPE}
 _JSON_HEADERS = {"Content-Type": JSON_TYPE}
-# 503: the same call succeeds in a moment. Every other refusal is a conflict with the present state: 409.
-_STATUS_OF_OUTCOME: Mapping[str, int] = {
-    Outcome.UNKNOWN_ORDER: 404,
-    Outcome.UNKNOWN_POLICY: 404,
-    Outcome.SWEEP_PENDING: 503,
-    Outcome.TOO_LARGE: 413,
-}
 # How a detail begins that is the path of a field.
 _PATHS = ("lines[", "remove[", "add[")
 CODE_OF_STATUS: Mapping[int, str] = {
@@ -54,7 +47,6 @@ _SENTENCE_OF_STATUS: Mapping[int, str] = {
     404: "There is nothing at this path.",
     405: "This path does not take that method.",
 }
-_STATUS_OF_MALFORMED: Mapping[str, int] = {"malformed_json": 400, "too_large": 413, "too_many_lines": 413}
 
 
 def json_response(body: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> web.Response:
@@ -94,17 +86,19 @@ def from_outcome(outcome: str, detail: str | None = None, **more: Any) -> web.Re
     if outcome == Outcome.OCCURRED_IN_FUTURE:
         return from_malformed(Malformed(outcome, CODES[outcome].meaning, "occurred_at"))
     if detail is not None and detail.startswith(_PATHS):
-        what = _meaning(outcome)
+        what = _row(outcome).meaning
         detail, more = f"`{detail}`: {what}", more | {"errors": [FieldError(detail, what)]}
-    status = _STATUS_OF_OUTCOME.get(outcome, 409)
+    # Of an order the refusal is a conflict, whatever a read of the same name answers.
+    statuses = _row(outcome).statuses
+    status = 409 if 409 in statuses or not statuses else statuses[0]
     headers = {"Retry-After": str(RETRY_AFTER_SECONDS)} if status == 503 else None
-    sentence = detail or _meaning(outcome)
+    sentence = detail or _row(outcome).meaning
     return problem_response(status, outcome, sentence, headers, **more)
 
 
 def from_malformed(what: Malformed) -> web.Response:
     """The problem document of an invalid message: 400 if it is not JSON, 413 if it is too large, else 422."""
-    status = _STATUS_OF_MALFORMED.get(what.code, 422)
+    status = next(iter(_row(what.code).statuses), 422)
     if what.path is None:
         return problem_response(status, what.code, what.detail)
     sentence = f"`{what.path}`: {what.detail}"
@@ -140,6 +134,5 @@ def from_http_exception(error: web.HTTPException) -> web.Response:
     return problem_response(status, code, _SENTENCE_OF_STATUS.get(status) or error.text or error.reason, headers)
 
 
-def _meaning(outcome: str) -> str:
-    known = CODES.get(outcome)
-    return f"The ledger answered {outcome}." if known is None else known.meaning
+def _row(code: str) -> ErrorCode:
+    return CODES.get(code) or ErrorCode(code, (), f"The ledger answered {code}.", "")

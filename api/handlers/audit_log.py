@@ -20,11 +20,10 @@ from multidict import MultiDict
 
 from stocktide.api import problems
 from stocktide.api.csv_text import csv_bytes
-from stocktide.api.cursors import decode_cursor, encode_cursor
-from stocktide.api.requests import check_name, parse_limit, parse_query, parse_time
+from stocktide.api.cursors import encode_cursor, parse_page, parse_since
+from stocktide.api.requests import check_name, parse_query, parse_time
 from stocktide.streams.contract.documents import AuditEntry, encode
 from stocktide.streams.contract.events import Malformed
-from stocktide.streams.contract.times import explain_time
 from stocktide.streams.kafka.read_topic import read_topic
 
 PAGE_ROWS_DEFAULT = 100
@@ -78,15 +77,10 @@ class AuditLogHandler:
         wanted = _parse_filter(query)
         if isinstance(wanted, web.Response):
             return wanted
-        limit = parse_limit(query.get("limit"), PAGE_ROWS_DEFAULT, PAGE_ROWS_MAX)
-        if isinstance(limit, web.Response):
-            return limit
-        start = None
-        if (given := query.get("cursor")) is not None:
-            cursor = decode_cursor(given, OffsetCursor)
-            if isinstance(cursor, web.Response):
-                return cursor
-            start = cursor.offset
+        page = parse_page(query, OffsetCursor, PAGE_ROWS_DEFAULT, PAGE_ROWS_MAX)
+        if isinstance(page, web.Response):
+            return page
+        limit, cursor = page
         media_type = _media_type(request, query)
         if isinstance(media_type, web.Response):
             return media_type
@@ -95,7 +89,7 @@ class AuditLogHandler:
         self._readers += 1
         try:
             async with asyncio.timeout(SECONDS_MAX):
-                rows, following = await self._page(wanted, start, limit)
+                rows, following = await self._page(wanted, None if cursor is None else cursor.offset, limit)
         except (KafkaError, TimeoutError) as error:
             return problems.service_unavailable("unavailable", f"The topic cannot be read now: {error}.")
         finally:
@@ -188,10 +182,7 @@ def _media_type(request: web.Request, query: MultiDict[str]) -> str | web.Respon
 
 
 def _parse_filter(query: MultiDict[str]) -> AuditFilter | web.Response:
-    actor, since = query.get("actor"), query.get("since")
+    actor, since = query.get("actor"), parse_since(query)
     if actor is not None and (invalid := check_name("actor", actor)) is not None:
         return invalid
-    since_ms = None
-    if since is not None and (since_ms := parse_time(since)) is None:
-        return problems.from_malformed(Malformed("invalid_field", explain_time(since), "since"))
-    return AuditFilter(actor, since_ms)
+    return since if isinstance(since, web.Response) else AuditFilter(actor, since)

@@ -7,22 +7,18 @@ the SKU rare, so one request reads a bounded part; a page that ends there is mar
 from __future__ import annotations
 
 import asyncio
-import base64
-import binascii
 from collections.abc import Awaitable, Callable
 from typing import Annotated
 
-import msgspec
 from aiohttp import web
 from aiokafka.errors import KafkaError
 from msgspec import Meta, Struct
 
 from stocktide.api import problems
-from stocktide.api.requests import check_name, parse_limit, parse_query, parse_time
+from stocktide.api.cursors import encode_cursor, parse_page, parse_since
+from stocktide.api.requests import check_name, parse_query
 from stocktide.api.settled_reads import SettledReads
 from stocktide.streams.contract.documents import StockChange, StockHistory
-from stocktide.streams.contract.events import Malformed
-from stocktide.streams.contract.times import explain_time
 from stocktide.streams.journal.log import JournalLog
 from stocktide.streams.journal.record import Position
 from stocktide.tables.history.journal_search import BackwardSearch, JournalCursor, JournalReadStalled, ReadBudget
@@ -51,7 +47,6 @@ class HistoryCursor(Struct, frozen=True, array_like=True):
 
 
 _ANY_VERSION = 2**62
-_CURSOR = msgspec.msgpack.Decoder(HistoryCursor)
 
 
 class HistoryPage(Struct):
@@ -101,7 +96,7 @@ class HistoryHandler:
             return problems.service_unavailable("unavailable", f"The journal cannot be read now: {error}.")
         finally:
             self._scans -= 1
-        following = None if page.following is None else _encode(page.following)
+        following = None if page.following is None else encode_cursor(page.following)
         return problems.json_response(StockHistory(sku, page.items, following, page.complete))
 
     async def _page(self, sku: str, limit: int, cursor: HistoryCursor | None, since: int | None) -> HistoryPage:
@@ -152,25 +147,7 @@ def _parse_parameters(sku: str, request: web.Request) -> tuple[int, HistoryCurso
     if (invalid := check_name("sku", sku)) is not None:
         return invalid
     query = parse_query(request)
-    limit = parse_limit(query.get("limit"), PAGE_CHANGES_DEFAULT, PAGE_CHANGES_MAX)
-    cursor, since = query.get("cursor"), query.get("since")
-    since_ms = decoded = None
-    if cursor is not None and (decoded := _decode(cursor)) is None:
-        return problems.from_malformed(Malformed("invalid_field", "not the `next` of a page", "cursor"))
-    if since is not None and (since_ms := parse_time(since)) is None:
-        return problems.from_malformed(Malformed("invalid_field", explain_time(since), "since"))
-    if isinstance(limit, web.Response):
-        return limit
-    return limit, decoded, since_ms
-
-
-def _encode(cursor: HistoryCursor) -> str:
-    return base64.urlsafe_b64encode(msgspec.msgpack.encode(cursor)).decode().rstrip("=")
-
-
-def _decode(given: str) -> HistoryCursor | None:
-    try:
-        packed = base64.urlsafe_b64decode(given + "=" * (-len(given) % 4))
-        return _CURSOR.decode(packed)
-    except (binascii.Error, ValueError, msgspec.MsgspecError):
-        return None
+    page, since = parse_page(query, HistoryCursor, PAGE_CHANGES_DEFAULT, PAGE_CHANGES_MAX), parse_since(query)
+    if isinstance(page, web.Response):
+        return page
+    return since if isinstance(since, web.Response) else (*page, since)

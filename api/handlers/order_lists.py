@@ -18,7 +18,7 @@ from multidict import MultiDict
 
 from stocktide.api import problems
 from stocktide.api.access.scopes import check_channel_filter
-from stocktide.api.cursors import decode_cursor, encode_cursor
+from stocktide.api.cursors import decode_cursor, encode_cursor, parse_page
 from stocktide.api.requests import check_channel, check_name, parse_limit, parse_query
 from stocktide.api.settled_reads import SettledReads
 from stocktide.api.stale.pages import TableCursor, orders_of_tables
@@ -159,13 +159,11 @@ class OrderListHandler:
         sku = query.get("sku", "")
         if (invalid := check_name("sku", sku)) is not None:
             return invalid
-        limit = parse_limit(query.get("limit"), PAGE_ORDERS_DEFAULT, PAGE_ORDERS_MAX)
-        if isinstance(limit, web.Response):
-            return limit
-        given = query.get("cursor")
-        after = SkuCursor(sku) if given is None else decode_cursor(given, SkuCursor)
-        if isinstance(after, web.Response):
-            return after
+        page = parse_page(query, SkuCursor, PAGE_ORDERS_DEFAULT, PAGE_ORDERS_MAX)
+        if isinstance(page, web.Response):
+            return page
+        limit, cursor = page
+        after = cursor or SkuCursor(sku)
         entry = EntryCursor(sku, after.score, after.order_id)
         found = await self._reads.settled(partial(self._ledger.read_queue, entry, limit))
         if found is None:

@@ -11,8 +11,8 @@ from aiohttp import web
 from msgspec import Struct
 
 from stocktide.api import problems
-from stocktide.api.cursors import decode_cursor, encode_cursor
-from stocktide.api.requests import check_name, parse_limit, parse_query
+from stocktide.api.cursors import encode_cursor, parse_page
+from stocktide.api.requests import check_name, parse_query
 from stocktide.api.settled_reads import SettledReads
 from stocktide.streams.contract.documents import Pool, PoolPage
 from stocktide.streams.contract.times import rfc3339
@@ -58,16 +58,11 @@ class PoolHandler:
             value = query.get(name)
             if value is not None and (invalid := check_name(name, value)) is not None:
                 return invalid
-        limit = parse_limit(query.get("limit"), PAGE_POOLS_DEFAULT, PAGE_POOLS_MAX)
-        if isinstance(limit, web.Response):
-            return limit
-        after = PoolCursor(wanted.sku or "", "")
-        if (given := query.get("cursor")) is not None:
-            cursor = decode_cursor(given, PoolCursor)
-            if isinstance(cursor, web.Response):
-                return cursor
-            after = cursor
-        items, following = await self._page(wanted, after, limit)
+        page = parse_page(query, PoolCursor, PAGE_POOLS_DEFAULT, PAGE_POOLS_MAX)
+        if isinstance(page, web.Response):
+            return page
+        limit, cursor = page
+        items, following = await self._page(wanted, cursor or PoolCursor(wanted.sku or "", ""), limit)
         return problems.json_response(PoolPage(items, None if following is None else encode_cursor(following)))
 
     async def _page(self, wanted: PoolFilter, after: PoolCursor, limit: int) -> tuple[list[Pool], PoolCursor | None]:

@@ -14,8 +14,8 @@ from msgspec import UNSET, Struct
 from multidict import MultiDict
 
 from stocktide.api import problems
-from stocktide.api.cursors import decode_cursor, encode_cursor
-from stocktide.api.requests import check_name, parse_limit, parse_query
+from stocktide.api.cursors import encode_cursor, parse_page
+from stocktide.api.requests import check_name, parse_query
 from stocktide.api.settled_reads import SettledReads
 from stocktide.api.stale.reads import PublishedTables, StaleReads
 from stocktide.streams.contract.documents import StockAnswer, StockPage
@@ -74,15 +74,11 @@ class StockListHandler:
         wanted = _parse_filter(query)
         if isinstance(wanted, web.Response):
             return wanted
-        limit = parse_limit(query.get("limit"), PAGE_SKUS_DEFAULT, PAGE_SKUS_MAX)
-        if isinstance(limit, web.Response):
-            return limit
-        after = ""
-        if (given := query.get("cursor")) is not None:
-            cursor = decode_cursor(given, NameCursor)
-            if isinstance(cursor, web.Response):
-                return cursor
-            after = cursor.sku
+        page = parse_page(query, NameCursor, PAGE_SKUS_DEFAULT, PAGE_SKUS_MAX)
+        if isinstance(page, web.Response):
+            return page
+        limit, cursor = page
+        after = "" if cursor is None else cursor.sku
         (items, last), is_stale = await self._stale.either(
             partial(self._of_ledger, wanted, after, limit),
             partial(_of_tables, self._stale.tables, wanted, after, limit),

@@ -22,6 +22,7 @@ UNAUTHORIZED, FORBIDDEN = (401, "unauthorized"), (403, "forbidden")
 
 @pytest.fixture(scope="module")
 def running(keyed: RunningSystem) -> RunningSystem:
+    """The system with keys."""
     return keyed
 
 
