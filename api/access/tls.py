@@ -33,23 +33,32 @@ class Certificate:
             await asyncio.to_thread(self.reload)
 
     def reload(self) -> bool:
-        """Read the files again if they have changed; whether they are used."""
+        """Read the files again if they have changed; whether they are used. What cannot be used is reported once."""
+        seen = self._look()
+        if seen == self._seen:
+            return False
+        self._seen = seen
         try:
-            seen = self._look()
-            if seen == self._seen:
-                return False
             # Tried apart first: a certificate without its key would end every new connection.
             self._load(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER))
             self._load(self.context)
         except (OSError, ssl.SSLError) as error:
             log.error("the certificate cannot be read, the earlier one stays: %s", error)
             return False
-        self._seen = seen
         log.info("the certificate was read again")
         return True
 
     def _load(self, context: ssl.SSLContext) -> None:
         context.load_cert_chain(*self._files)
 
-    def _look(self) -> list[tuple[int, int, int]]:
-        return [(found.st_mtime_ns, found.st_ino, found.st_size) for found in (file.stat() for file in self._files)]
+    def _look(self) -> list[tuple[int, int, int] | None]:
+        return [_stamp_of(file) for file in self._files]
+
+
+def _stamp_of(file: Path) -> tuple[int, int, int] | None:
+    """What changes with a file; None where there is none."""
+    try:
+        found = file.stat()
+    except OSError:
+        return None
+    return found.st_mtime_ns, found.st_ino, found.st_size

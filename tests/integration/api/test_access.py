@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import stat
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -12,9 +11,8 @@ import pytest
 
 from tests.harness.api_client import ApiTestClient, open_client, unique_name
 from tests.harness.events import lines_of, order_event, order_paid, stock_received
-from tests.harness.process import WITH_KEYS, run_stocktide
-from tests.harness.servers import KafkaServer, RedisServer, new_app_id
-from tests.harness.system import RunningSystem, running_system
+from tests.harness.process import run_stocktide
+from tests.harness.system import RunningSystem
 from tests.integration.api.conftest import SHOP_ORIGIN, until_rejected
 
 UNAUTHORIZED, FORBIDDEN = (401, "unauthorized"), (403, "forbidden")
@@ -262,17 +260,6 @@ async def test_a_new_key_is_listed_without_its_secret(running: RunningSystem) ->
     assert holder in listed.out
     assert key.split("_")[2] in listed.out
     assert key.split("_")[3] not in listed.out
-
-
-async def test_a_key_that_asks_too_often_gets_429(kafka: KafkaServer, valkey: RedisServer, tmp_path: Path) -> None:
-    environ = {**WITH_KEYS, "STOCKTIDE_REQUESTS_PER_SECOND": "3"}
-    async with running_system(tmp_path / "data", kafka.address, valkey.url, new_app_id(), environ) as system:
-        async with system.client("viewer") as viewer:
-            answers = await asyncio.gather(*(viewer.get("/v1/channels") for _ in range(20)))
-        refused = [answer for answer in answers if answer.status == 429]
-        assert refused
-        assert refused[0].code == "too_many_requests"
-        assert int(refused[0].headers["Retry-After"]) >= 1
 
 
 async def test_a_load_test_finds_the_key_of_the_running_system(running: RunningSystem) -> None:

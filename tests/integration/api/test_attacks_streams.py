@@ -8,12 +8,13 @@ import contextlib
 import aiohttp
 import pytest
 
-from stocktide.api.access.keys import id_of
+from stocktide.api.access.key_file import KeyFile, KeyRecord
+from stocktide.api.access.keys import id_of, make_key
 from stocktide.api.feeds.close_codes import CloseCode
+from stocktide.streams.contract.times import now_ms
 from tests.harness.api_client import ApiTestClient, FeedReader, open_client, unique_name
-from tests.harness.process import run_stocktide
 from tests.harness.system import RunningSystem
-from tests.integration.api.test_socket import open_socket
+from tests.integration.api.test_socket import SocketReader, open_socket
 
 # A revoked key ends within a second or two on a quiet machine.
 END_SECONDS_MAX = 30.0
@@ -24,11 +25,25 @@ def running(keyed: RunningSystem) -> RunningSystem:
     return keyed
 
 
-async def keyed_client(running: RunningSystem, *options: str) -> str:
-    arguments = ("keys", "add", "channel", "--channel", "own", "--holder", unique_name("shop"), *options)
-    result = await run_stocktide(*arguments, "--data", str(running.data))
-    assert result.status == 0, result.printed
-    return result.out.strip()
+def add_key(running: RunningSystem, seconds: int | None = None) -> str:
+    """A key of the channel `own`; the command `keys add` has tests of its own, and takes seconds on a busy machine."""
+    key, now = make_key("local"), now_ms() // 1000
+    ends = None if seconds is None else now + seconds
+    record = KeyRecord(
+        id=key.id,
+        role="channel",
+        holder=unique_name("shop"),
+        digest=key.digest,
+        created_at=now,
+        expires_at=ends,
+        channel="own",
+    )
+    assert key_file(running).add(record, now) is None
+    return key.text
+
+
+def key_file(running: RunningSystem) -> KeyFile:
+    return KeyFile(running.data / "access" / "keys.json")
 
 
 async def until_accepted(client: ApiTestClient) -> None:
@@ -47,8 +62,15 @@ async def until_ended(feed: FeedReader) -> list[str]:
     return codes
 
 
+async def all_ended(feeds: list[FeedReader], sockets: list[SocketReader]) -> None:
+    """Wait until each has ended as one of a key that is not valid any more; a socket has to be answered meanwhile."""
+    codes = await asyncio.gather(*map(until_ended, feeds), *(each.close_code() for each in sockets))
+    assert codes == [["key_not_valid"]] * len(feeds) + [4401] * len(sockets)
+    assert CloseCode.KEY_NOT_VALID == 4401
+
+
 async def test_a_revoked_key_ends_its_open_feeds_and_sockets(running: RunningSystem) -> None:
-    key = await keyed_client(running)
+    key = add_key(running)
     async with open_client(running.api, key=key) as client:
         await until_accepted(client)
         ticket = (await client.post("/v1/feeds/tickets")).body["ticket"]
@@ -64,17 +86,14 @@ async def test_a_revoked_key_ends_its_open_feeds_and_sockets(running: RunningSys
                     pass
             for each in (socket, ticketed):
                 await each.until("synced")
-            await run_stocktide("keys", "revoke", str(id_of(key)), "--data", str(running.data))
-            for each in (feed, orders):
-                assert await until_ended(each) == ["key_not_valid"]
-            for each in (socket, ticketed):
-                assert await each.close_code() == CloseCode.KEY_NOT_VALID == 4401
+            assert key_file(running).revoke(str(id_of(key)))
+            await all_ended([feed, orders], [socket, ticketed])
         assert (await client.get("/v1/channels/own/stock")).status == 401
         assert await refused_socket(client, "own") == 401
 
 
 async def test_an_expired_key_ends_its_open_feeds_and_sockets_and_those_of_its_tickets(running: RunningSystem) -> None:
-    key = await keyed_client(running, "--expires-in", "8s")
+    key = add_key(running, seconds=5)
     async with open_client(running.api, key=key) as client:
         await until_accepted(client)
         tickets = [(await client.post("/v1/feeds/tickets")).body["ticket"] for _ in range(3)]
@@ -87,10 +106,7 @@ async def test_an_expired_key_ends_its_open_feeds_and_sockets_and_those_of_its_t
             open_socket(nobody, "own", f"?ticket={tickets[1]}") as ticketed_socket,
         ):
             assert ticketed.status == 200
-            for each in (feed, FeedReader(ticketed)):
-                assert await until_ended(each) == ["key_not_valid"]
-            for each in (socket, ticketed_socket):
-                assert await each.close_code() == CloseCode.KEY_NOT_VALID
+            await all_ended([feed, FeedReader(ticketed)], [socket, ticketed_socket])
             assert await refused_socket(nobody, "own", f"?ticket={tickets[2]}") == 401
 
 
