@@ -110,16 +110,16 @@ class DeflatedText(WebSocketText):
         )
 
 
-# The parameters of an offer with which the server may keep its window from message to message, at least WINDOW_BITS.
+# Parameters with which the server may keep its window from message to message, of at least WINDOW_BITS.
 _OFFER = re.compile(
     r"permessage-deflate"
-    r"(\s*;\s*(client_no_context_takeover|client_max_window_bits(=\d+)?|server_max_window_bits=1[2-5]))*\s*(,|$)"
+    r"(\s*;\s*(client_no_context_takeover|client_max_window_bits(=\d+)?|server_max_window_bits=1[2-5]))*"
 )
 
 
 def may_deflate(extensions: str) -> bool:
-    """Whether the first offer of `Sec-WebSocket-Extensions` allows what DeflatedText does."""
-    return _OFFER.match(extensions.strip()) is not None
+    """Whether each offer of `Sec-WebSocket-Extensions`, of which aiohttp takes one, allows what DeflatedText does."""
+    return all(_OFFER.fullmatch(offer.strip()) for offer in extensions.split(","))
 
 
 def close_reason(text: str) -> bytes:

@@ -14,7 +14,7 @@ from bench.subscribers import CHANGED, LAST_UNITS, ORDERS_EACH, SOCKETS, SSE, ru
 @pytest.mark.soak
 async def test_2000_event_streams_and_2000_sockets_of_one_api_converge_in_a_flash_sale(tmp_path: Path) -> None:
     async with run_servers(tmp_path) as servers:
-        found = await run_crowd(servers, SSE, SOCKETS)
+        found = await run_crowd(servers, SSE, SOCKETS // 2, SOCKETS // 2)
     assert found.subscribers == 4_000
     for each in (found.synced, found.changed, found.sold):
         assert each.is_whole(found.subscribers), each

@@ -11,6 +11,7 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 
 from stocktide.loadtest.client.feed import FeedFrame, FeedTransport, parse_frame, parse_message
+from stocktide.loadtest.client.key import KEY_VARIABLE
 from stocktide.loadtest.oracle import history
 from stocktide.loadtest.run.recording import RecordingSubscriber
 from tests.harness.eventually import eventually
@@ -114,3 +115,23 @@ async def test_a_reconnect_names_the_last_complete_event(transport: FeedTranspor
 async def test_an_update_that_is_none_is_a_record_too(transport: FeedTransport) -> None:
     records, _ = await records_of(transport, b"id: 1-0\nevent: stock\ndata: {}\n\n")
     assert any(isinstance(record, history.UnreadableRow) and record.topic == "feed of tmall" for record in records)
+
+
+@both_transports
+async def test_the_key_of_the_load_test_is_sent(transport: FeedTransport, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(KEY_VARIABLE, "stk_test_key")
+    keys: list[str | None] = []
+
+    async def refuse(request: web.Request) -> web.Response:
+        keys.append(request.headers.get("Authorization"))
+        return web.Response(status=401)
+
+    app = web.Application()
+    app.router.add_get("/{path:.*}", refuse)
+    async with TestServer(app) as server:
+        api, clock = f"http://{server.host}:{server.port}", history.HistoryClock()
+        subscriber = RecordingSubscriber("s1", "tmall", [api], clock, lambda record: None, transport=transport)
+        subscriber.start()
+        await eventually(lambda: bool(keys))
+        await subscriber.stop()
+    assert keys[0] == "Bearer stk_test_key"

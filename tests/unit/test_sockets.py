@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 
 import aiohttp
 import orjson
+import pytest
 from aiohttp.test_utils import TestServer
 
 from stocktide.api.app import make_app
@@ -19,7 +20,7 @@ from stocktide.api.feeds.connections import OpenFeeds
 from stocktide.api.feeds.hub import Hub
 from stocktide.api.feeds.snapshots import SnapshotMonitor
 from stocktide.api.feeds.socket import SocketHandler
-from stocktide.api.feeds.sse import ChannelFeeds
+from stocktide.api.feeds.sse import ChannelFeeds, FeedHandler
 from stocktide.api.metrics import ApiMetrics
 from stocktide.api.routes import Route
 from stocktide.loadtest.client.feed import parse_message
@@ -51,13 +52,14 @@ async def knows_nothing(cursor: str, limit: int) -> KnownSkus:
 async def serving(
     hub: Hub, stall_seconds_max: float = 60.0, heartbeat_seconds: float = 60.0, pong_seconds_max: float = 60.0
 ) -> AsyncIterator[tuple[TestServer, OpenFeeds]]:
-    """The sockets of a hub, at `/{channel}`."""
+    """The sockets of a hub at `/{channel}`, and at `/{channel}/feed` the same by SSE."""
     open_feeds = OpenFeeds()
     parts = (CatchUp(hub, FakeSource()), Channels(), SnapshotMonitor(hub, knows_nothing), lambda: Status(True, {}))
     feeds = ChannelFeeds(hub, *parts, open_feeds, stall_seconds_max)
     handler = SocketHandler(feeds, heartbeat_seconds, pong_seconds_max)
-    route = Route(method="GET", path="/{channel}", handler=handler.socket, summary="", answers={})
-    server = TestServer(make_app([route], ApiMetrics(), b"{}", open_guard()))
+    handlers = {"/{channel}": handler.socket, "/{channel}/feed": FeedHandler(feeds).feed}
+    routes = [Route(method="GET", path=path, handler=each, summary="", answers={}) for path, each in handlers.items()]
+    server = TestServer(make_app(routes, ApiMetrics(), b"{}", open_guard()))
     await server.start_server()
     try:
         yield server, open_feeds
@@ -127,6 +129,28 @@ async def test_a_socket_that_answers_no_ping_is_dropped_with_the_same_code() -> 
             while (message := await it.receive()).type in (aiohttp.WSMsgType.TEXT, aiohttp.WSMsgType.PING):
                 pass
         assert (it.close_code, message.extra) == (4408, "no ping was answered for 0 seconds")
+
+
+@pytest.mark.parametrize(("ends", "code"), [("close", CloseCode.SHUTTING_DOWN), ("begin", CloseCode.STREAM_RECREATED)])
+async def test_both_transports_say_why_the_hub_ends_a_feed(ends: str, code: CloseCode) -> None:
+    hub = Hub(1)
+    async with serving(hub) as (server, open_feeds), aiohttp.ClientSession() as session:
+        async with (
+            session.ws_connect(server.make_url("/tmall")) as it,
+            session.get(server.make_url("/tmall/feed")) as stream,
+        ):
+            await eventually(lambda: hub.readers == 2)
+            if ends == "close":
+                hub.close()
+            else:
+                hub.begin("0123456789ab")
+            async with asyncio.timeout(SECONDS_MAX):
+                events = [orjson.loads(message.data)["event"] async for message in it]
+                text = await stream.text()
+            assert it.close_code == code and set(events) <= {"synced"}
+            assert text.count("event: error") == 1 and text.endswith("\n\n")
+            assert orjson.loads(text.rpartition("data: ")[2])["code"] == code.name.lower()
+        await eventually(lambda: len(open_feeds) == 0)
 
 
 async def test_of_a_slow_client_the_hub_keeps_the_newest_update_of_each_sku_and_no_more() -> None:
