@@ -204,7 +204,7 @@ class Session:
         ends = await consumer.end_offsets([*stock, *orders])
         order_ends = {part.partition: ends[part] for part in orders}
         for webhook in webhooks:
-            begins = await self._order_begins(webhook, consumer) if "orders" in webhook.events else {}
+            begins = await self._order_begins(webhook, consumer)
             queues = self._make_queues(webhook, acks, begins, order_ends)
             endpoint = Endpoint(webhook, queues, self._endpoint_parts, self._parts.health(webhook.name))
             self._endpoints[webhook.name] = endpoint
@@ -218,6 +218,8 @@ class Session:
 
     async def _order_begins(self, webhook: Webhook, consumer: AIOKafkaConsumer) -> dict[int, int]:
         """The first rows of `reservations` since the webhook takes orders; partitions without one are left out."""
+        if "orders" not in webhook.events or not webhook.orders_since_ms:
+            return {}
         parts = self._topic_partitions(self._parts.orders_topic)
         found = await consumer.offsets_for_times(dict.fromkeys(parts, webhook.orders_since_ms))
         return {part.partition: at.offset for part, at in found.items() if at is not None}

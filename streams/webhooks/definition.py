@@ -26,7 +26,8 @@ EventKind = Literal["stock", "orders"]
 class Webhook(Struct, frozen=True, kw_only=True):
     """A definition. `epoch` (`TOKEN-NUMBER`) is the generation of its acknowledgements: they count only with the
     same one, so that a replay is a new number. `revision` is new with each PUT: a health row of an older one says
-    nothing any more. `orders_since_ms`: since when it takes orders of its channel."""
+    nothing any more. `orders_since_ms`: since when it takes orders of its channel, 0 if that is
+    not known."""
 
     name: str
     channel: str

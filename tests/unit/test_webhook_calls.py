@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from aiohttp import TCPConnector, web
 
+from stocktide.streams.webhooks import calls
 from stocktide.streams.webhooks.addresses import parse_networks
 from stocktide.streams.webhooks.calls import RETRY_AFTER_SECONDS_MAX, CallResult, call, make_session
 from stocktide.streams.webhooks.definition import ROTATION_MS, Webhook, new_secret
@@ -98,6 +99,14 @@ async def test_a_wait_may_be_a_date() -> None:
     async with running_receiver() as receiver:
         answering(receiver, 503, Retry_After=formatdate(time.time() + 60, usegmt=True))
         assert (await call_once(receiver.url)).retry_after == pytest.approx(60, abs=3)
+
+
+async def test_a_receiver_that_does_not_answer_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(calls, "CALL_SECONDS_MAX", 0.2)
+    async with running_receiver() as receiver:
+        receiver.gate.clear()
+        result = await call_once(receiver.url)
+        assert (result.ok, result.status, result.error) == (False, 0, "no answer within 0 s")
 
 
 async def test_an_endless_answer_is_not_read() -> None:

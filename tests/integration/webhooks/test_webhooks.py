@@ -14,7 +14,7 @@ from stocktide.agents.webhooks.endpoint import BREAKER_SECONDS, JITTER
 from stocktide.streams.topics import ALERTS
 from tests.harness.api_client import ApiTestClient, unique_name
 from tests.harness.eventually import eventually
-from tests.harness.receiver import ALLOW_LOOPBACK, CHANNEL, Receiver, define_webhook, running_receiver
+from tests.harness.receiver import CHANNEL, Receiver, define_webhook, running_receiver
 from tests.harness.system import RunningSystem, SystemFactory
 from tests.harness.workers import WorkerGroup
 
@@ -141,17 +141,14 @@ async def _has_alert(system: RunningSystem, name: str) -> bool:
     return len(await alerts_about(system, name)) == 1
 
 
-async def test_an_endpoint_that_fails_for_too_long_is_disabled_with_an_alert(
-    system: SystemFactory, receiver: Receiver
-) -> None:
-    running = await system(environ={**ALLOW_LOOPBACK, "STOCKTIDE_WEBHOOK_FAILING_SECONDS": "2"})
-    receiver.answer = lambda call: web.Response(status=302, headers={"Location": receiver.url})
-    async with running.client() as shop:
-        name, _ = await define_webhook(shop, receiver)
-        await shop.receive(unique_name("sku"), 3)
-        shown = await shop.get_when(f"/v1/webhooks/{name}", lambda answer: answer.body["state"] == "disabled")
-        assert "302" in shown["error"] and shown["failures"] == len(receiver.calls) >= 2
-        await eventually(lambda: _has_alert(running, name))
+async def test_a_redirect_is_a_failure_and_is_not_followed(shop: ApiTestClient, receiver: Receiver) -> None:
+    sku = unique_name("sku")
+    async with running_receiver() as elsewhere:
+        receiver.answer = lambda call: web.Response(status=302, headers={"Location": elsewhere.url})
+        name, _ = await define_webhook(shop, receiver, skus=[sku])
+        await shop.receive(sku, 3)
+        shown = await shop.get_when(f"/v1/webhooks/{name}", lambda answer: answer.body["state"] == "failing")
+        assert "302" in shown["error"] and receiver.calls and not elsewhere.calls
 
 
 async def test_a_wait_that_the_receiver_asks_for_is_kept(shop: ApiTestClient, receiver: Receiver) -> None:
@@ -241,10 +238,10 @@ async def test_the_circuit_breaker_closes_again(shop: ApiTestClient, recovering:
     assert endpoint.calls[5].at - endpoint.calls[4].at >= BREAKER_SECONDS - 0.5
 
 
-async def test_a_name_that_resolves_to_a_private_address_gets_no_call(
+async def test_a_name_that_resolves_to_a_private_address_gets_no_call_and_is_disabled_with_an_alert(
     system: SystemFactory, receiver: Receiver
 ) -> None:
-    running = await system()
+    running = await system(environ={"STOCKTIDE_WEBHOOK_FAILING_SECONDS": "2"})
     async with running.client() as shop:
         literal = await shop.put("/v1/webhooks/w", {"channel": CHANNEL, "url": receiver.url})
         assert literal.problem == (422, "url_not_allowed")
@@ -255,5 +252,8 @@ async def test_a_name_that_resolves_to_a_private_address_gets_no_call(
         await shop.receive(unique_name("sku"), 3)
         shown = await shop.get_when(f"/v1/webhooks/{name}", lambda answer: answer.body["state"] == "failing")
         assert shown["error"] == "address_not_allowed"
+        shown = await shop.get_when(f"/v1/webhooks/{name}", lambda answer: answer.body["state"] == "disabled")
+        assert shown["error"] == "every call has failed for 0.0 h: address_not_allowed" and shown["failures"] >= 3
+        await eventually(lambda: _has_alert(running, name))
         assert not receiver.calls
         assert secret not in running.logs and secret.removeprefix("whsec_") not in running.logs
