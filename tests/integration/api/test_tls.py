@@ -16,6 +16,7 @@ import aiohttp
 import pytest
 
 from stocktide.api.access.connections import HEADER_SECONDS_MAX
+from stocktide.api.access.keys import make_key
 from stocktide.embedded.ports import pick_free_port
 from tests.harness.api_client import ApiTestClient
 from tests.harness.certificates import Certificates, make_certificates
@@ -181,6 +182,17 @@ async def test_a_key_that_asks_too_often_gets_429(running: RunningSystem) -> Non
     assert refused
     assert refused[0].code == "too_many_requests"
     assert int(refused[0].headers["Retry-After"]) >= 1
+
+
+async def test_an_address_that_guesses_is_told_to_wait_and_valid_keys_are_served(running: RunningSystem) -> None:
+    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=False)) as session:
+        stranger = ApiTestClient(session, running.api)
+        wrong = [{"Authorization": f"Bearer {make_key('local').text}"} for _ in range(20)]
+        calls = [stranger.call("GET", "/v1/orders", headers=each) for each in wrong]
+        valid = {"Authorization": f"Bearer {running.ready['keys']['metrics']}"}
+        *answers, served = await asyncio.gather(*calls, stranger.call("GET", "/metrics", headers=valid))
+    assert {answer.problem for answer in answers} == {(401, "unauthorized"), (429, "too_many_requests")}
+    assert served.status == 200
 
 
 async def test_a_connection_that_begins_no_handshake_is_ended(silent: tuple[socket.socket, float]) -> None:
