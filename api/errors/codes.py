@@ -113,6 +113,12 @@ ACCESS_CODES = (
         "Use a key with the right, or ask an operator for one.",
     ),
     ErrorCode(
+        "unknown_channel",
+        (404,),
+        "There is no channel of this name, or it is not that of the key.",
+        "Check the name, or use a key of that channel.",
+    ),
+    ErrorCode(
         "foreign_origin",
         (403,),
         "The page that makes the call is of an origin that is not listed.",
@@ -127,7 +133,7 @@ ACCESS_CODES = (
     ErrorCode(
         "too_many_requests",
         (429,),
-        "The key makes more requests, or asks for more tickets, than it may.",
+        "The key, or an address without a valid key, makes more requests, or asks for more tickets, than it may.",
         "Wait for `Retry-After` seconds, and send fewer.",
     ),
 )
