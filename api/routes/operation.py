@@ -15,6 +15,8 @@ from stocktide.streams.contract import documents
 from stocktide.streams.contract.events import Time
 from stocktide.tables.ledger.outcomes import Outcome
 
+# Also where a key of a channel names the webhook of another channel.
+_UNKNOWN_WEBHOOK = {404: ("unknown_webhook",)}
 _BELOW_MAX = 10**BELOW_DIGITS_MAX - 1
 _Below = Annotated[int, Meta(ge=-_BELOW_MAX, le=_BELOW_MAX)]
 
@@ -103,7 +105,7 @@ def webhook_calls(handlers: Handlers) -> tuple[Route, ...]:
             body=WebhookBody,
             answers={200: WebhookAnswer, 201: WebhookAnswer},
             answer_headers={201: (LOCATION,)},
-            problems={409: ("too_many_webhooks",), 422: ("url_not_allowed",)},
+            problems={**_UNKNOWN_WEBHOOK, 409: ("too_many_webhooks",), 422: ("url_not_allowed",)},
         ),
         _webhook("DELETE", "", webhooks.delete, "Remove a webhook", 204, None),
         _webhook("POST", "/test", webhooks.test, "Make a test call at once", of=TestAnswer),
@@ -116,8 +118,7 @@ def _webhook(
     method: str, path: str, handler: Handler, summary: str, status: int = 200, of: Any = WebhookAnswer
 ) -> Route:
     """A call of a webhook that is defined."""
-    unknown = {404: ("unknown_webhook",)}
-    return Route(method, WEBHOOK_PATH + path, handler, summary, answers={status: of}, problems=unknown)
+    return Route(method, WEBHOOK_PATH + path, handler, summary, answers={status: of}, problems=_UNKNOWN_WEBHOOK)
 
 
 def service_calls(handlers: Handlers) -> tuple[Route, ...]:
