@@ -130,8 +130,11 @@ async def open_socket(
     async with session.ws_connect(
         f"{channel_url}/socket",
         params={} if last_event_id is None else {"last_event_id": last_event_id},
-        timeout=aiohttp.ClientWSTimeout(ws_receive=SILENCE_SECONDS_MAX, ws_close=CLOSE_SECONDS_MAX),
+        # A timeout of each message would cost more than all else that is done with one.
+        heartbeat=SILENCE_SECONDS_MAX,
+        timeout=aiohttp.ClientWSTimeout(ws_close=CLOSE_SECONDS_MAX),
         max_msg_size=FRAME_BYTES_MAX,
+        decode_text=False,
         compress=15,
     ) as socket:
         yield read_messages(socket)
@@ -189,11 +192,11 @@ async def read_messages(socket: aiohttp.ClientWebSocketResponse) -> Portions:
     raise ConnectionAbortedError(f"the socket was closed with {socket.close_code}")
 
 
-def parse_message(text: str) -> FeedFrame:
+def parse_message(text: bytes) -> FeedFrame:
     """A frame from a message; what is none becomes an update that cannot be read."""
     try:
         message = _decode_message(text)
     except (msgspec.DecodeError, UnicodeError):
-        return FeedFrame(b"stock", text.encode(errors="replace"), None)
+        return FeedFrame(b"stock", text, None)
     event_id = None if message.id is None else message.id.encode()
     return FeedFrame(message.event.encode(), bytes(message.data), event_id)

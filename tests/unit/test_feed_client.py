@@ -78,10 +78,9 @@ def frame(quantity: int, version: int, id_: str) -> bytes:
 
 
 def test_a_message_that_is_none_becomes_an_update_that_cannot_be_read() -> None:
-    assert [parse_message(text) for text in ("", "[]", '{"event":1}')] == [
-        FeedFrame(b"stock", text, None) for text in (b"", b"[]", b'{"event":1}')
-    ]
-    assert parse_message('{"event":"synced","id":"7-0","data":{"a":1}}') == FeedFrame(b"synced", b'{"a":1}', b"7-0")
+    for text in (b"", b"[]", b'{"event":1}', b'{"event":"stock","data":{},"id":"\xff"}'):
+        assert parse_message(text) == FeedFrame(b"stock", text, None)
+    assert parse_message(b'{"event":"synced","id":"7-0","data":{"a":1}}') == FeedFrame(b"synced", b'{"a":1}', b"7-0")
 
 
 @both_transports
