@@ -79,7 +79,8 @@ def change(state: ModelState, order: ModelOrder, command: Change) -> tuple[Outco
     added = _lacking(order, command.add) if command.additions else command.add
     if command.additions and not added:
         return Outcome.CHANGED, True
-    if order.state not in {"reserved", "paid"}:
+    order_state = _state_for_sold(state, order) if command.additions else order.state
+    if order_state not in {"reserved", "paid"}:
         return Outcome.ALREADY_FINAL, False
     refusal = removal_refusal(order, command.remove)
     if refusal is not None:
@@ -90,10 +91,13 @@ def change(state: ModelState, order: ModelOrder, command: Change) -> tuple[Outco
         give_back(state, order, line_of(order, name), units, fills=False)
     lines = {line.sku: line for line in order.lines}
     wanted = [(lines.get(name) or ModelLine(name, 0, "rejected"), units) for name, units in added]
-    refusal = add(state, order, wanted, order.state, is_sold=command.additions is not None)
+    refusal = add(state, order, wanted, order_state, is_sold=command.additions is not None)
     if refusal is not None:
         state.skus, order.lines = before
         return refusal, False
+    if order_state == "reserved" and order.expires_at is None:
+        order.expires_at = order.emptied
+    order.emptied = None
     for line, units in wanted:
         if line.sku not in lines:
             order.lines.append(line)
@@ -103,6 +107,14 @@ def change(state: ModelState, order: ModelOrder, command: Change) -> tuple[Outco
         go_on(state, name)
     finish_change(order)
     return Outcome.CHANGED, False
+
+
+def _state_for_sold(state: ModelState, order: ModelOrder) -> str:
+    """The state in which an order takes what was sold of it: one of which nothing was left opens again."""
+    if order.state == "shipped" or (order.state == "cancelled" and order.emptied == 0):
+        return "paid"
+    may_open = order.state == "cancelled" and order.emptied is not None and state.now < order.emptied
+    return "reserved" if may_open else order.state
 
 
 def _lacking(order: ModelOrder, totals: tuple[tuple[str, int], ...]) -> tuple[tuple[str, int], ...]:
@@ -197,5 +209,6 @@ def finish_change(order: ModelOrder) -> None:
     """Count the change; an order of which nothing is left to be shipped ends."""
     if not any(line.outstanding for line in order.lines):
         order.state = "shipped" if any(line.shipped for line in order.lines) else "cancelled"
+        order.emptied = (order.expires_at or 0) if order.state == "cancelled" else None
         order.expires_at = None
     order.sequence += 1

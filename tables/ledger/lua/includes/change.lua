@@ -58,6 +58,21 @@ local function split(remove, add)
   return shared, others
 end
 
+-- The state in which an order takes what was sold of it: units that it lacks open one again that ended because nothing
+-- of it was left. -> nil if it takes none
+local function state_for_sold(record)
+  if record.state == 'shipped' then return 'paid' end
+  if record.state ~= 'cancelled' or not record.emptied then return nil end
+  if record.emptied == 0 then return 'paid' end
+  return batch.now < record.emptied and 'reserved' or nil
+end
+
+local function open_again(record)
+  record.state, record.ended_at = state_for_sold(record), nil
+  record.expires_at = record.state == 'reserved' and record.emptied or nil
+  record.emptied = nil
+end
+
 -- -> nil, or the reasons against the added lines. What is decided of a SKU depends on no other, so only removed units
 -- of SKUs that are added too go back before the decision.
 local function exchange(order, command)
@@ -76,6 +91,7 @@ local function exchange(order, command)
     return reasons
   end
   orders.mark_changed(order)
+  if order.record.state ~= 'reserved' and order.record.state ~= 'paid' then open_again(order.record) end
   release.cancel_lines(order, others, cause)
   order_more(order, wanted)
   additions.hold(order, wanted, planned, cause)
@@ -87,7 +103,8 @@ end
 local function run(order, command)
   local state, wanted = order.record.state, wanted_of(order, command)
   if command.additions and #wanted == 0 then return O.CHANGED, true end
-  if state ~= 'reserved' and state ~= 'paid' then return O.ALREADY_FINAL end
+  local is_open = state == 'reserved' or state == 'paid' or command.additions and state_for_sold(order.record)
+  if not is_open then return O.ALREADY_FINAL end
   local refusal, path = order_event_steps.more_than_open(order, command.remove or {}, 'remove')
   if not refusal then refusal, path = too_large(order, wanted) end
   if refusal then return refusal, false, path end
