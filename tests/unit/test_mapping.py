@@ -178,10 +178,10 @@ async def test_a_quantity_that_is_no_number_of_units_is_rejected(quantity: Any) 
 @pytest.mark.parametrize(
     ("status", "expected"),
     [
-        ("pending", ["order.placed"]),
-        ("on-hold", ["order.placed"]),
-        ("processing", ["order.placed", "order.paid"]),
-        ("completed", ["order.placed", "order.paid"]),
+        ("pending", ["order.placed", "order.changed"]),
+        ("on-hold", ["order.placed", "order.changed"]),
+        ("processing", ["order.placed", "order.paid", "order.changed"]),
+        ("completed", ["order.placed", "order.paid", "order.changed"]),
         ("cancelled", ["order.placed", "order.cancelled"]),
         ("failed", ["order.placed", "order.cancelled"]),
         ("checkout-draft", []),

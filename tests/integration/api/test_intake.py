@@ -221,17 +221,31 @@ async def test_units_that_an_edit_adds_to_a_shopify_order_are_held_once(
     assert not any(f"shopify-{each}" in str(row) for row in rows for each in (number, other)), rows
 
 
+async def test_units_that_an_edit_adds_to_a_woocommerce_order_are_held_once(
+    intake: RunningSystem, shop: ApiTestClient
+) -> None:
+    sku, number = await shop.receive_new(5), next(NUMBERS)
+    await taken(shop, woocommerce("on-hold", number, sku, 2), woocommerce("on-hold", number, sku, 6))
+    await taken(shop, woocommerce("processing", number, sku, 6), woocommerce("on-hold", number, sku, 2))
+    await order_in(shop, f"woocommerce-{number}", "paid")
+    await stock_is(shop, sku, committed=5, available=-1)
+    # What an edit may have taken away is told.
+    await is_dead(intake, "conflict", None, "another body", f"woocommerce-{number}")
+
+
 async def dead_rows(intake: RunningSystem) -> list[DeadLetter]:
     box = DeadLetterTopic(f"{intake.app_id}-dead-letters", {"bootstrap_servers": intake.ready["kafka"]})
     return [row.row async for row in box.rows()]
 
 
-async def is_dead(intake: RunningSystem, reason: str, path: str, text: str) -> None:
-    """Wait until there is a dead letter with this reason and path, whose detail has `text`."""
+async def is_dead(intake: RunningSystem, reason: str, path: str | None, text: str, raw: str = "") -> None:
+    """Wait until there is a dead letter with this reason and path, whose detail has `text` and its bytes `raw`."""
 
     async def is_there() -> bool:
         rows = await dead_rows(intake)
-        return any((row.reason, row.path) == (reason, path) and text in row.detail for row in rows)
+        return any(
+            (row.reason, row.path) == (reason, path) and text in row.detail and raw in (row.raw or "") for row in rows
+        )
 
     await eventually(is_there, SECONDS_MAX)
 
