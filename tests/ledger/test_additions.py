@@ -100,21 +100,22 @@ async def test_rule_43_a_total_waits_for_its_order(shop: ShopClient) -> None:
     assert (shop.line("o1", "A").quantity, shop.line("o1", "A").reserved) == (3, 3)
 
 
-@pytest.mark.parametrize("order", list(permutations(range(5))))
+@pytest.mark.parametrize("order", list(permutations(range(4))))
 async def test_rule_52_totals_in_any_order_with_removals_between_make_one_order(
     shop: ShopClient, order: tuple[int, ...]
 ) -> None:
     await shop.receive_all({"A": 9, "B": 1})
-    reports = [
-        lambda name: shop.place("o1", {"A": 2}, id=name, accept="sold", if_placed="keep"),
-        lambda name: shop.place("o1", {"A": 4, "B": 2}, id=name, accept="sold", if_placed="keep"),
-        lambda name: shop.change("o1", add={"A": 3}, id=name, by_kafka=True, **TOTAL),
-        lambda name: shop.change("o1", add={"A": 4, "B": 2}, id=name, by_kafka=True, **TOTAL),
-        lambda name: shop.cancel("o1", ("A", 1), id=name, by_kafka=True, removal="single"),
-    ]
+
+    async def update(number: int, lines: dict[str, int]) -> None:
+        placed = await shop.place("o1", lines, accept="sold", if_placed="keep", by_kafka=True)
+        added = await shop.change("o1", add=lines, id=f"c{number}", by_kafka=True, **TOTAL)
+        assert placed.refused == added.refused == ()
+
     for number in (*order, *order):
-        reply = await reports[number]("placed" if number < 2 else f"r{number}")
-        assert reply.refused == ()
+        if number < 3:
+            await update(number, ({"A": 2}, {"A": 3}, {"A": 4, "B": 2})[number])
+        else:
+            assert (await shop.cancel("o1", ("A", 1), id="r", by_kafka=True, removal="single")).refused == ()
     line, other = shop.line("o1", "A"), shop.line("o1", "B")
     assert (line.quantity, line.cancelled, line.reserved) == (4, 1, 3)
     assert (other.quantity, other.reserved, other.short) == (2, 1, 1)
