@@ -13,7 +13,8 @@ from urllib.parse import quote
 
 from aiohttp import web
 
-from stocktide.api.errors.codes import CODES, ErrorCode
+from stocktide.api.errors.codes import CODES
+from stocktide.api.errors.row import ErrorCode
 from stocktide.streams.contract.documents import FieldError, encode
 from stocktide.streams.contract.events import Malformed
 from stocktide.tables.ledger.outcomes import Outcome

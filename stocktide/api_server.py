@@ -153,14 +153,7 @@ def _make_handlers(
     probe = health.ApiProgressProbe(settings.app_id, feeds.source, feeds.tail, settlements, batcher, event_producer)
     stalls = StallMonitor(probe.look, partial(_alert, event_producer, settings), f"api {settings.host}:{settings.port}")
     stack.push_async_callback(_cancel, asyncio.create_task(stalls.run()))
-    checks = {
-        "kafka": partial(health.check_kafka, producer),
-        "redis": partial(health.check_redis, redis),
-        "ledger": partial(health.check_ledger, ledger, reads),
-        "feeds": partial(health.check_feeds, feeds.source),
-        "stalls": partial(health.check_stalls, stalls),
-    }
-    readiness = health.Readiness(checks, feeds.notify)
+    readiness = health.Readiness(_make_checks(producer, redis, ledger, reads, feeds, stalls), feeds.notify)
     access.owners.read = partial(_read_channel, ledger, reads)
     hub = feeds.hub
     snapshots = SnapshotMonitor(hub, lambda cursor, limit: reads.settled(lambda: ledger.read_known_skus(cursor, limit)))
@@ -190,6 +183,18 @@ def _make_handlers(
         webhooks=make_webhooks(known),
         post_ticket=access.tickets.post,
     )
+
+
+def _make_checks(
+    producer: AIOKafkaProducer, redis: Redis, ledger: Ledger, reads: SettledReads, feeds: Feeds, stalls: StallMonitor
+) -> dict[str, health.Check]:
+    return {
+        "kafka": partial(health.check_kafka, producer),
+        "redis": partial(health.check_redis, redis),
+        "ledger": partial(health.check_ledger, ledger, reads),
+        "feeds": partial(health.check_feeds, feeds.source),
+        "stalls": partial(health.check_stalls, stalls),
+    }
 
 
 def _make_stale_reads(settings: Settings, stack: AsyncExitStack, reads: SettledReads) -> StaleReads:

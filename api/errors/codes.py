@@ -8,26 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from msgspec import Struct
-
+from stocktide.api.errors.ledger_codes import MOVEMENT_CODES, ORDER_CODES
+from stocktide.api.errors.row import FIX, SAME_AGAIN, ErrorCode
 from stocktide.tables.ledger.outcomes import Outcome
 
-
-class ErrorCode(Struct, frozen=True):
-    """A code. `statuses`: those with which an answer carries it; none: it is found in lines, dead letters or feeds."""
-
-    code: str
-    statuses: tuple[int, ...]
-    meaning: str
-    remedy: str
-
-
-_SAME_AGAIN = "Send the same request again after `Retry-After` seconds; it is applied once, however often it is sent."
-_FIX = "Correct the request; the same one is refused again."
-_LOOK = "Read the order or the SKU, and decide anew."
-
 REQUEST_CODES = (
-    ErrorCode("bad_request", (400,), "The request cannot be read.", _FIX),
+    ErrorCode("bad_request", (400,), "The request cannot be read.", FIX),
     ErrorCode("malformed_request", (400,), "The bytes are no HTTP request.", "Use an HTTP client, and HTTP/1.1."),
     ErrorCode(
         "malformed_path",
@@ -41,7 +27,7 @@ REQUEST_CODES = (
         "The body is not what its headers say.",
         "Check `Content-Encoding` and `Content-Length`. In a dead letter: compare the body with the mapping.",
     ),
-    ErrorCode("malformed_json", (400,), "The body is no JSON document in UTF-8.", _FIX),
+    ErrorCode("malformed_json", (400,), "The body is no JSON document in UTF-8.", FIX),
     ErrorCode("not_found", (404,), "There is nothing at this path.", "Compare the path with `/openapi.json`."),
     ErrorCode(
         "method_not_allowed", (405,), "This path does not take that method.", "Use one of the methods in `Allow`."
@@ -67,9 +53,9 @@ REQUEST_CODES = (
         "Send JSON as `application/json`, NDJSON as `application/x-ndjson`, as it is or packed by gzip or deflate.",
     ),
     ErrorCode("expectation_failed", (417,), "The header `Expect` asks for what is not offered.", "Leave it out."),
-    ErrorCode("invalid_field", (422,), "A field or a parameter has a value that it may not have.", _FIX),
-    ErrorCode("missing_field", (422,), "A required field is missing.", _FIX),
-    ErrorCode("unknown_type", (422,), "The `type` of the event is not known.", _FIX),
+    ErrorCode("invalid_field", (422,), "A field or a parameter has a value that it may not have.", FIX),
+    ErrorCode("missing_field", (422,), "A required field is missing.", FIX),
+    ErrorCode("unknown_type", (422,), "The `type` of the event is not known.", FIX),
     ErrorCode(
         "too_many_subscriptions",
         (422,),
@@ -113,6 +99,12 @@ ACCESS_CODES = (
         "Use a key with the right, or ask an operator for one.",
     ),
     ErrorCode(
+        "unknown_channel",
+        (404,),
+        "There is no channel of this name, or it is not that of the key.",
+        "Check the name, or use a key of that channel.",
+    ),
+    ErrorCode(
         "foreign_origin",
         (403,),
         "The page that makes the call is of an origin that is not listed.",
@@ -127,140 +119,20 @@ ACCESS_CODES = (
     ErrorCode(
         "too_many_requests",
         (429,),
-        "The key makes more requests, or asks for more tickets, than it may.",
+        "The key, or an address without a valid key, makes more requests, or asks for more tickets, than it may.",
         "Wait for `Retry-After` seconds, and send fewer.",
     ),
 )
 OUTAGE_CODES = (
-    ErrorCode("unsettled", (503,), "It was not settled in time; it may be applied, or not.", _SAME_AGAIN),
-    ErrorCode("overloaded", (503,), "More is asked than can be answered in time.", _SAME_AGAIN),
-    ErrorCode("unavailable", (503,), "The ledger or Kafka cannot answer now.", _SAME_AGAIN),
-    ErrorCode("busy", (503,), "As many calls as may read a log at the same time do so.", _SAME_AGAIN),
+    ErrorCode("unsettled", (503,), "It was not settled in time; it may be applied, or not.", SAME_AGAIN),
+    ErrorCode("overloaded", (503,), "More is asked than can be answered in time.", SAME_AGAIN),
+    ErrorCode("unavailable", (503,), "The ledger or Kafka cannot answer now.", SAME_AGAIN),
+    ErrorCode("busy", (503,), "As many calls as may read a log at the same time do so.", SAME_AGAIN),
     ErrorCode("too_many_connections", (503,), "As many connections are open as may be.", "Connect again in a moment."),
     ErrorCode("too_many_subscribers", (503,), "As many feeds are open as may be.", "Connect again, or add a process."),
     ErrorCode(
-        Outcome.SWEEP_PENDING, (503,), "An earlier change of policy is still being published; try again.", _SAME_AGAIN
+        Outcome.SWEEP_PENDING, (503,), "An earlier change of policy is still being published; try again.", SAME_AGAIN
     ),
-)
-ORDER_CODES = (
-    ErrorCode(
-        Outcome.INSUFFICIENT_STOCK,
-        (409,),
-        "There is not enough stock for this order.",
-        "Offer less, or order again later with a new `order_id`: this refusal stands.",
-    ),
-    ErrorCode(
-        Outcome.CHANNEL_SUSPENDED,
-        (409,),
-        "The channel does not sell this SKU at the moment.",
-        "Wait until its feed says that it sells again, then order with a new `order_id`.",
-    ),
-    ErrorCode(
-        Outcome.UNKNOWN_SKU,
-        (404, 409),
-        "No warehouse, announcement or policy has ever named this SKU.",
-        "Check the name. A movement, an announcement or a policy of the SKU makes it known.",
-    ),
-    ErrorCode(
-        Outcome.PREORDER_CAP_REACHED,
-        (409,),
-        "The order asks for more than may still be preordered.",
-        "Offer less, or raise `preorder_cap` in the policy.",
-    ),
-    ErrorCode(
-        Outcome.TOO_MANY_HELD,
-        (409,),
-        "The channel or the buyer would hold more unpaid units than the channel's policy allows.",
-        "Pay or cancel held orders first.",
-    ),
-    ErrorCode(
-        Outcome.CONFLICT,
-        (409,),
-        "This id was used before, for something else.",
-        "Use a new id for what is new; a repeat has the same body.",
-    ),
-    ErrorCode(Outcome.ALREADY_FINAL, (409,), "The order can no longer be changed in this way.", _LOOK),
-    ErrorCode(
-        Outcome.UNKNOWN_ORDER,
-        (404,),
-        "There is no order of this id.",
-        "Check the id. Over Kafka an event waits for its order; over HTTP, place it first.",
-    ),
-    ErrorCode(
-        Outcome.TOO_MANY_EVENTS,
-        (409,),
-        "The order has been extended as often as it can be, or too many events wait for it.",
-        "Pay or cancel it.",
-    ),
-    ErrorCode(Outcome.NOT_IN_ORDER, (409,), "The order has no line of this SKU.", _LOOK),
-    ErrorCode(Outcome.MORE_THAN_OPEN, (409,), "More than is still to be shipped.", _LOOK),
-    ErrorCode(Outcome.MORE_THAN_SHIPPED, (409,), "More comes back than was shipped.", _LOOK),
-    ErrorCode(
-        Outcome.TOO_LARGE,
-        (413,),
-        "It is larger than a body, a batch or a record may be.",
-        "Divide it, or use fewer or shorter names.",
-    ),
-    ErrorCode(
-        Outcome.TOO_MANY_CHANNELS,
-        (409,),
-        "As many channels are known as there may be.",
-        "Use one of the known channels.",
-    ),
-    ErrorCode("unknown_approval", (404,), "No request of this id needs an approval.", "Check the id."),
-    ErrorCode(
-        Outcome.UNKNOWN_POLICY, (404,), "There is no policy at this level.", "Nothing is to be done: it is removed."
-    ),
-)
-MOVEMENT_CODES = (
-    ErrorCode(
-        Outcome.OCCURRED_IN_FUTURE,
-        (422,),
-        "It is further ahead of this system's clock than is allowed.",
-        "Set the sender's clock, and send the time at which it happened.",
-    ),
-    ErrorCode(
-        Outcome.UNKNOWN_MOVEMENT,
-        (404, 409),
-        "The warehouse has sent no movement of this id yet.",
-        "Ask again in a moment, or check warehouse and id.",
-    ),
-    ErrorCode(Outcome.MORE_THAN_DAMAGED, (409,), "More is scrapped than is damaged.", "Count the damaged units."),
-    ErrorCode(
-        Outcome.COUNT_TOO_OLD,
-        (409,),
-        "The count is as of a time that is too long ago to be carried forward.",
-        "Count again, and send it within a day.",
-    ),
-    ErrorCode(
-        Outcome.TOO_OLD,
-        (409,),
-        "The event is older than ids are kept: whether it was applied before is not known.",
-        "Compare with the stock, and send a count if it differs.",
-    ),
-    ErrorCode(
-        Outcome.NOT_VOIDABLE,
-        (409,),
-        "Only receipts, adjustments and transfers that were applied can be voided.",
-        "Correct the stock by an adjustment or a count.",
-    ),
-    ErrorCode(Outcome.ALREADY_VOIDED, (409,), "The movement has been voided before.", "Nothing is to be done."),
-    ErrorCode(
-        Outcome.TOO_MANY_EXPECTED,
-        (409,),
-        "As many receipts of this SKU are announced as there may be.",
-        "Withdraw some, or announce them together.",
-    ),
-    ErrorCode(
-        Outcome.MORE_THAN_AVAILABLE,
-        (409,),
-        "More is to be set aside than is available in this warehouse.",
-        "Set fewer units aside.",
-    ),
-    ErrorCode(
-        Outcome.MORE_THAN_RESERVED, (409,), "More is to be released than the pool holds.", "Read `/v1/pools` first."
-    ),
-    ErrorCode(Outcome.POOL_ENDED, (409,), "The pool would have ended already.", "Send a later `until`, or none."),
 )
 INTEGRATION_CODES = (
     ErrorCode(
@@ -327,7 +199,7 @@ FEED_CODES = (
         "Only a client's first message resumes a feed.",
         "Send `last_event_id` in the first message, or in the query.",
     ),
-    ErrorCode("not_subscribed", (), "What is to be unsubscribed was not subscribed just so.", _FIX),
+    ErrorCode("not_subscribed", (), "What is to be unsubscribed was not subscribed just so.", FIX),
 )
 # By subject, for the reader of the list.
 SUBJECTS: Mapping[str, tuple[ErrorCode, ...]] = {

@@ -11,8 +11,9 @@ import sys
 from html import escape
 from http import HTTPStatus
 
-from stocktide.api.errors.codes import CODES, SUBJECTS, ErrorCode
+from stocktide.api.errors.codes import CODES, SUBJECTS
 from stocktide.api.errors.outcomes import MEANINGS
+from stocktide.api.errors.row import ErrorCode
 
 _CODE_SPAN = re.compile(r"`([^`]+)`")
 _NO_STATUS = "none: it is in lines of an answer, in dead letters, or in feeds"

@@ -28,8 +28,8 @@ _HEADERS = {
     "WWW-Authenticate": "The scheme of keys",
     "X-Next-Cursor": "The cursor of the next page; left out at the end",
 }
-# With which headers a problem of a status comes always.
-_HEADERS_OF_PROBLEMS = {429: ("Retry-After",)}
+# With which headers problems of a status come.
+_HEADERS_OF_PROBLEMS = {401: ("WWW-Authenticate",), 429: ("Retry-After",), 503: ("Retry-After",)}
 _SUCCESSES = range(200, 300)
 
 

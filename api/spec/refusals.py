@@ -40,6 +40,8 @@ def _common(route: Route) -> Iterator[str]:
     yield from (*_TARGET, *_CONNECTION)
     if roles_of(route.method, route.path) is not PUBLIC:
         yield from _KEY
+        if "{channel}" in route.path:
+            yield "unknown_channel"
     if not route.path.startswith("/v1/"):
         return
     yield from _LEDGER

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.browser.chromium import BrowserPage, Chromium
+from tests.harness.process import WITH_KEYS
 from tests.harness.servers import KafkaServer, RedisServer, new_app_id
 from tests.harness.system import RunningSystem, running_system
 
@@ -75,7 +76,7 @@ async def newcomer(
     *exports, command = start.splitlines()
     assert command == ".venv/bin/stocktide up"
     given = dict(line.removeprefix("export ").split("=", 1) for line in exports)
-    environ = {name: value.replace("8000", str(port)) for name, value in given.items()}
+    environ = WITH_KEYS | {name: value.replace("8000", str(port)) for name, value in given.items()}
     (folder / ".venv").symlink_to(ROOT / ".venv")
     async with running_system(folder / "data", kafka.address, valkey.url, new_app_id(), environ) as system:
         (folder / PAGE.parent).mkdir(parents=True)

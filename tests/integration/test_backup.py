@@ -81,6 +81,8 @@ class BackedUpSystem:
     folder: Path
     orders: dict[str, Any]
     stocks: dict[str, Any]
+    # The last id of a subscriber.
+    feed_id: str | None
     # Receipts of one unit each that were accepted: those before the backup began, and all.
     pumped_sku: str
     during: BackupTraffic
@@ -131,7 +133,9 @@ async def _trade(shop: ApiTestClient, app_id: str, folder: Path) -> BackedUpSyst
             await shop.post(f"/v1/orders/{order_id}/cancel", {})
         orders[order_id] = (await shop.get(f"/v1/orders/{order_id}")).body
     stocks = {sku: await shop.stock(sku) for sku in skus[:3]}
-    return BackedUpSystem(app_id, folder, orders, stocks, skus[3], BackupTraffic(skus[4]))
+    async with shop.feed("tmall") as feed:
+        await feed.until_synced()
+    return BackedUpSystem(app_id, folder, orders, stocks, feed.last_id, skus[3], BackupTraffic(skus[4]))
 
 
 async def _trim_journal(kafka: str, app_id: str) -> None:
@@ -167,6 +171,7 @@ async def check_restored(shop: ApiTestClient, old: BackedUpSystem) -> None:
         assert (await shop.get(f"/v1/orders/{order_id}")).body == order
     for sku, stock in old.stocks.items():
         assert without_time(await shop.stock(sku)) == without_time(stock)
+    await check_feed(shop, old)
     await check_traffic(shop, old.during)
     await shop.receive(unique_name("sku"), 1)  # in order: everything sent before it is applied
     pumped = (await shop.stock(old.pumped_sku))["on_hand"] - UNITS
@@ -174,6 +179,14 @@ async def check_restored(shop: ApiTestClient, old: BackedUpSystem) -> None:
     await send(shop, old.pumped)
     await shop.receive(unique_name("sku"), 1)
     assert (await shop.stock(old.pumped_sku))["on_hand"] - UNITS == len(old.pumped)
+
+
+async def check_feed(shop: ApiTestClient, old: BackedUpSystem) -> None:
+    """The id of a subscriber from before means other rows by now: it gets everything."""
+    async with shop.feed("tmall", old.feed_id) as feed:
+        event = await feed.next()
+        assert (event.event, event.data["reason"]) == ("reset", "other_epoch")
+        assert {*old.stocks, old.pumped_sku} <= {update["sku"] for update in await feed.until_synced()}
 
 
 async def check_traffic(shop: ApiTestClient, traffic: BackupTraffic) -> None:

@@ -193,6 +193,21 @@ async def test_what_a_channel_says_of_any_order_carries_its_channel(kind: str, o
     assert await admit_event(request_of(OPERATOR), unchanged) is unchanged
 
 
+async def test_an_order_of_another_channel_costs_as_many_reads_as_an_unknown_one() -> None:
+    reads: list[str] = []
+
+    async def read(order_id: str) -> str | None:
+        reads.append(order_id)
+        return await _channel_of(order_id)
+
+    owners = OrderOwners(read, remembered_max=1)
+    for _ in range(3):
+        assert await owners.is_of("mine", "own")
+        assert not await owners.is_of("theirs", "own")
+        assert not await owners.is_of("nobody", "own")
+    assert [reads.count(order_id) for order_id in ("mine", "theirs", "nobody")] == [1, 3, 3]
+
+
 def test_a_channel_sees_no_warehouses_in_documents_and_frames() -> None:
     order = b'{"lines":[{"sku":"a","warehouses":{"SH1":2},"short":0}]}'
     assert without_warehouses(order) == b'{"lines":[{"sku":"a","short":0}]}'

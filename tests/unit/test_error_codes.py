@@ -21,6 +21,7 @@ PLACE_OF_CODE = {
     "problem_response": 1,
     "_raw_problem": 2,
     "_failure": 2,
+    "BodyRefused": 1,
     "not_found": 0,
     "service_unavailable": 0,
     "Malformed": 0,
@@ -28,7 +29,7 @@ PLACE_OF_CODE = {
     "reject": 1,
     "dead_letter_of_record": 0,
 }
-PLACE_OF_STATUS = {"problem_response": 0, "_raw_problem": 0, "_failure": 1}
+PLACE_OF_STATUS = {"problem_response": 0, "_raw_problem": 0, "_failure": 1, "BodyRefused": 0}
 STATUS = {"not_found": 404, "service_unavailable": 503}
 
 

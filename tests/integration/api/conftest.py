@@ -14,6 +14,7 @@ from stocktide.streams.topics import DEAD_LETTERS
 from tests.harness import resolver
 from tests.harness.api_client import WAIT_SECONDS_MAX
 from tests.harness.eventually import eventually
+from tests.harness.process import WITH_KEYS
 from tests.harness.servers import KafkaServer, RedisServer, new_app_id
 from tests.harness.system import RunningSystem, running_system
 from tests.harness.workers import WorkerGroup
@@ -45,7 +46,7 @@ async def keyed(
     folder = tmp_path_factory.mktemp("keyed")
     (folder / "names").touch()
     environ = {
-        "STOCKTIDE_OPEN": "0",
+        **WITH_KEYS,
         "STOCKTIDE_ORIGINS": SHOP_ORIGIN,
         "STOCKTIDE_CONNECTIONS_MAX": str(CONNECTIONS_MAX),
         "STOCKTIDE_WEBHOOK_ALLOW": f"{ALLOWED_ADDRESS}/32",

@@ -21,6 +21,7 @@ from stocktide.embedded.ports import pick_free_port
 from tests.harness.api_client import ApiTestClient
 from tests.harness.certificates import Certificates, make_certificates
 from tests.harness.eventually import eventually
+from tests.harness.process import WITH_KEYS
 from tests.harness.servers import KafkaServer, RedisServer, new_app_id
 from tests.harness.system import RunningSystem, running_system
 
@@ -49,7 +50,7 @@ async def running(
     kafka: KafkaServer, valkey: RedisServer, files: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[RunningSystem]:
     environ = {
-        "STOCKTIDE_OPEN": "0",
+        **WITH_KEYS,
         "STOCKTIDE_REQUESTS_PER_SECOND": "3",
         "STOCKTIDE_TLS_CERT": str(files[0]),
         "STOCKTIDE_TLS_KEY": str(files[1]),
