@@ -1,6 +1,6 @@
--- change {remove = {{sku, units}, …}, add = {{sku, units}, …}, additions}: an exchange (rule 52). In one step units that
--- are not shipped go back, and the channel's rules decide the added ones. If one is refused, nothing changes. With
--- `additions` = 'total', `add` is what a platform has sold in all: what the order lacks of it is held as sold.
+-- change {remove = {{sku, units}, …}, add = {{sku, units}, …}, additions}: an exchange (rule 52). In one step units
+-- that are not shipped go back, and the channel's rules decide the added ones. If one is refused, nothing changes.
+-- With `additions` = 'total', `add` is what a platform has sold in all: what the order lacks of it is held as sold.
 
 local additions = require('additions')
 local batch = require('batch')
