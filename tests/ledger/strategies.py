@@ -219,6 +219,7 @@ class _RunBuilder:
             "purpose": self.one((None, None, *PURPOSES, "none")),
             "supersedes": self._order_id() if self.one((False, False, False, True)) else None,
             "buyer": self.one((None, *BUYERS)),
+            "if_placed": self.one((None, "keep")),
         }
         if fields["accept"] != "sold" and self.one((False, False, False, True)):
             fields |= {"force": True, "reason": "why", "actor": self.one(ACTORS)}
@@ -255,6 +256,8 @@ class _RunBuilder:
             some = ordered[: self.number(0, 2)]
             fields["remove"] = tuple((sku, self.one((units, 1, 1))) for sku, units in some)
             fields["add"] = self._lines(4) if not some or self.one((True, True, False)) else ()
+            if self.one((False, False, True)):
+                fields |= {"remove": (), "add": self._lines(12), "additions": "total"}
         elif kind in (commands.HoldBack, commands.Assign):
             fields |= {"origin": None, "reason": "asked for", "actor": self.one(("ann", "bob"))}
             if kind is commands.HoldBack:
