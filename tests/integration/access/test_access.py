@@ -13,14 +13,9 @@ from tests.harness.api_client import ApiTestClient, open_client, unique_name
 from tests.harness.events import lines_of, order_event, order_paid, stock_received
 from tests.harness.process import run_stocktide
 from tests.harness.system import RunningSystem
-from tests.integration.api.conftest import SHOP_ORIGIN, until_rejected
+from tests.integration.access.conftest import SHOP_ORIGIN, until_rejected
 
 UNAUTHORIZED, FORBIDDEN = (401, "unauthorized"), (403, "forbidden")
-
-
-@pytest.fixture(scope="module")
-def running(keyed: RunningSystem) -> RunningSystem:
-    return keyed
 
 
 @pytest.fixture
