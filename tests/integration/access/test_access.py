@@ -253,4 +253,5 @@ async def test_a_load_test_finds_the_key_of_the_running_system(running: RunningS
         "loadtest", *arguments, "--report-html", str(running.data / "r.html"), "--report-json", str(running.data / "r")
     )
     assert "401" not in result.printed
-    assert result.status in (0, 1), result.printed
+    # Whether it could keep its rate depends on the machine.
+    assert "no promise was broken" in result.printed, result.printed
