@@ -31,7 +31,7 @@ from stocktide.api.feeds.snapshots import SnapshotMonitor
 from stocktide.api.feeds.socket import SocketHandler
 from stocktide.api.feeds.sse import ChannelFeeds, FeedHandler
 from stocktide.api.metrics import ApiMetrics
-from stocktide.api.routes import Route
+from stocktide.api.routes.route import Route
 from stocktide.api_feeds import make_consumer
 from stocktide.loadtest.client.feed import FeedFrame, FeedTransport, open_event_stream, open_socket
 from stocktide.settings import Settings

@@ -49,7 +49,9 @@ async def replay(running: RunningSystem, file: Path, *options: str) -> tuple[int
     report = running.data.with_name("report.json")
     report.unlink(missing_ok=True)
     arguments = ("replay", str(file), *running.options, "--report", str(report), *options)
-    ended = await run_stocktide(*arguments, seconds_max=REPLAY_SECONDS_MAX)
+    # A system of another app id is not the one that the command finds a key for.
+    environ = {"STOCKTIDE_KEY": running.ready["keys"]["operator"]}
+    ended = await run_stocktide(*arguments, environ=environ, seconds_max=REPLAY_SECONDS_MAX)
     assert "Traceback" not in ended.printed, ended.printed
     return ended.status, json.loads(report.read_text()) if report.exists() else {}, ended.printed
 

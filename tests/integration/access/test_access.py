@@ -13,15 +13,9 @@ from tests.harness.api_client import ApiTestClient, open_client, unique_name
 from tests.harness.events import lines_of, order_event, order_paid, stock_received
 from tests.harness.process import run_stocktide
 from tests.harness.system import RunningSystem
-from tests.integration.api.conftest import SHOP_ORIGIN, until_rejected
+from tests.integration.access.conftest import SHOP_ORIGIN, until_rejected
 
 UNAUTHORIZED, FORBIDDEN = (401, "unauthorized"), (403, "forbidden")
-
-
-@pytest.fixture(scope="module")
-def running(keyed: RunningSystem) -> RunningSystem:
-    """The system with keys."""
-    return keyed
 
 
 @pytest.fixture
@@ -269,5 +263,5 @@ async def test_a_load_test_finds_the_key_of_the_running_system(running: RunningS
         "loadtest", *arguments, "--report-html", str(running.data / "r.html"), "--report-json", str(report)
     )
     assert "401" not in result.printed
-    # On a busy machine so short a run may not be valid; without a key it has no result at all.
-    assert report.exists(), result.printed
+    # Whether it could keep its rate depends on the machine.
+    assert "no promise was broken" in result.printed, result.printed

@@ -20,11 +20,6 @@ from tests.integration.api.test_socket import SocketReader, open_socket
 END_SECONDS_MAX = 30.0
 
 
-@pytest.fixture(scope="module")
-def running(keyed: RunningSystem) -> RunningSystem:
-    return keyed
-
-
 def add_key(running: RunningSystem, seconds: int | None = None) -> str:
     """A key of the channel `own`; the command `keys add` has tests of its own, and takes seconds on a busy machine."""
     key, now = make_key("local"), now_ms() // 1000

@@ -25,7 +25,7 @@ from tests.harness.events import order_event, stock_received
 from tests.harness.eventually import eventually
 from tests.harness.process import StocktideProcess, started
 from tests.harness.system import RunningSystem
-from tests.integration.api.conftest import CONNECTIONS_MAX
+from tests.integration.access.conftest import CONNECTIONS_MAX
 
 IDLE_CONNECTIONS = 10_000
 # For all else that this process has open.
@@ -38,11 +38,6 @@ BYTES_PER_CONNECTION_MAX = 40_000
 ANSWER_SECONDS_MAX = 1.0
 # The machine may be slow: an attack that is not ended at all fails this.
 RESERVE_SECONDS = 30.0
-
-
-@pytest.fixture(scope="module")
-def running(keyed: RunningSystem) -> RunningSystem:
-    return keyed
 
 
 @contextlib.asynccontextmanager

@@ -13,15 +13,10 @@ from stocktide.api.handlers.webhooks import CHANNEL_WEBHOOKS_MAX
 from tests.harness.api_client import ApiTestClient, unique_name
 from tests.harness.receiver import Receiver, running_receiver
 from tests.harness.system import RunningSystem
-from tests.integration.api.conftest import ALLOWED_ADDRESS
+from tests.integration.access.conftest import ALLOWED_ADDRESS
 
 REFUSED = "address_not_allowed"
 UNKNOWN_WEBHOOK = (404, "unknown_webhook")
-
-
-@pytest.fixture(scope="module")
-def running(keyed: RunningSystem) -> RunningSystem:
-    return keyed
 
 
 @pytest.fixture(scope="module")

@@ -19,18 +19,13 @@ from tests.harness.api_client import ApiAnswer, ApiTestClient, open_client, uniq
 from tests.harness.eventually import eventually
 from tests.harness.system import RunningSystem
 from tests.intake_payloads import Webhook, qimen, qimen_order, shopify, shopify_order, youzan
-from tests.integration.api.conftest import dead_letters, until_rejected
+from tests.integration.access.conftest import dead_letters, until_rejected
 
 FORGED = (401, "bad_signature")
 # Shopify ends a connection after five; the rule says one. A mapping takes longer where the worker is busy or stopped.
 ANSWER_SECONDS_MAX = 1.0
 # A bomb would take GB.
 GROWTH_BYTES_MAX = 100 * 1024 * 1024
-
-
-@pytest.fixture(scope="module")
-def running(keyed: RunningSystem) -> RunningSystem:
-    return keyed
 
 
 @pytest.fixture

@@ -42,12 +42,6 @@ SECONDS_MAX = 240
 SOAK_SECONDS_MAX = 1_800
 
 
-@pytest.fixture(scope="module")
-def running(keyed: RunningSystem) -> RunningSystem:
-    """The system with keys."""
-    return keyed
-
-
 async def run_schemathesis(
     running: RunningSystem, *options: str, role: str = "operator", seconds_max: float = SECONDS_MAX
 ) -> None:

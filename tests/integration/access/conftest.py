@@ -1,0 +1,68 @@
+"""One running system with keys for all tests of the folder but those of TLS: they use names of their own. `make check`
+gives the folder to one process."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from stocktide.streams.contract.documents import DeadLetter
+from stocktide.streams.topics import DEAD_LETTERS
+from tests.harness import resolver
+from tests.harness.api_client import WAIT_SECONDS_MAX
+from tests.harness.eventually import eventually
+from tests.harness.process import WITH_KEYS
+from tests.harness.servers import KafkaServer, RedisServer, new_app_id
+from tests.harness.system import RunningSystem, running_system
+from tests.harness.workers import WorkerGroup
+from tests.intake_payloads import SECRET
+
+# Beyond what one process of tests may open beside its own files, so that the oldest are closed; above any other test.
+CONNECTIONS_MAX = 9_000
+# Webhooks may call this private address, and no other.
+ALLOWED_ADDRESS = "127.0.0.2"
+SHOP_ORIGIN = "https://shop.test"
+
+
+@pytest.fixture(scope="package")
+async def running(
+    kafka: KafkaServer, valkey: RedisServer, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[RunningSystem]:
+    """`stocktide up` with its first keys, the intake of three platforms, and names that a test can move (`names`)."""
+    folder = tmp_path_factory.mktemp("keyed")
+    (folder / "names").touch()
+    environ = {
+        **WITH_KEYS,
+        "STOCKTIDE_ORIGINS": SHOP_ORIGIN,
+        "STOCKTIDE_CONNECTIONS_MAX": str(CONNECTIONS_MAX),
+        "STOCKTIDE_WEBHOOK_ALLOW": f"{ALLOWED_ADDRESS}/32",
+        **{f"STOCKTIDE_INTAKE_{name}_SECRET": SECRET for name in ("SHOPIFY", "YOUZAN", "QIMEN")},
+        "PYTHONPATH": str(Path(resolver.__file__).parent),
+        "TEST_NAMES": str(folder / "names"),
+    }
+    async with running_system(folder / "data", kafka.address, valkey.url, new_app_id(), environ) as system:
+        yield system
+
+
+async def dead_letters(running: RunningSystem) -> list[DeadLetter]:
+    """All of them, oldest first by partition."""
+    group = WorkerGroup(running.ready["kafka"], running.ready["redis"], running.app_id, running.data)
+    records = await group.records(DEAD_LETTERS)
+    return [msgspec.json.decode(record.value or b"", type=DeadLetter) for record in records]
+
+
+async def until_rejected(running: RunningSystem, marks: Mapping[str, str]) -> None:
+    """Wait until what contains each mark is a dead letter for its reason."""
+    found: list[DeadLetter] = []
+
+    async def are_rejected() -> bool:
+        found[:] = await dead_letters(running)
+        return all(
+            any(mark.encode() in letter.event and letter.reason == reason for letter in found)
+            for mark, reason in marks.items()
+        )
+
+    await eventually(are_rejected, WAIT_SECONDS_MAX, lambda: str([(each.reason, each.detail) for each in found]))
