@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 
-from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from aiokafka.errors import KafkaError
 
 from stocktide.api.feeds.hub import Hub, TopicHub
@@ -29,6 +29,8 @@ EPOCH_SECONDS = 10.0
 
 # The epoch of a topic as it is now. Raises KafkaError.
 ReadEpoch = Callable[[], Awaitable[str]]
+# Records of each partition, at least one.
+Fetched = Mapping[TopicPartition, Sequence[ConsumerRecord]]
 
 
 class TopicConsumer:
@@ -83,24 +85,43 @@ class TopicConsumer:
         self._consumer.assign(self._partitions)
 
     async def _look_at_epoch(self) -> None:
-        """Begin anew if the topic is another one by now: its offsets mean other rows."""
-        now = asyncio.get_running_loop().time()
-        if now < self._epoch_at + self.epoch_seconds:
-            return
-        self._epoch_at = now
+        """Check the epoch from time to time."""
+        if asyncio.get_running_loop().time() >= self._epoch_at + self.epoch_seconds:
+            await self._check_epoch()
+
+    async def _check_epoch(self) -> bool:
+        """Begin anew if the topic is another one by now: its offsets mean other rows. Whether it is. Raises
+        KafkaError."""
+        self._epoch_at = asyncio.get_running_loop().time()
         epoch = await self._read_epoch()
-        if self._hub.ids.epoch and epoch != self._hub.ids.epoch:
-            log.warning("%s was made anew; its feeds begin anew", self._topic)
-            await self._begin_anew(epoch)
+        if not self._hub.ids.epoch or epoch == self._hub.ids.epoch:
+            return False
+        log.warning("%s was made anew; its feeds begin anew", self._topic)
+        await self._begin_anew(epoch)
+        return True
 
     async def _begin_anew(self, epoch: str) -> None:
         """Read another topic of this name from now on. Raises KafkaError."""
 
     async def _poll(self) -> None:
         fetched = await self._consumer.getmany(timeout_ms=POLL_MS, max_records=RECORDS_PER_TURN_MAX)
+        if await self._is_of_another_log(fetched):
+            return
         for partition, records in fetched.items():
             self._hub.add(partition.partition, records)
         await asyncio.sleep(0)
+
+    async def _is_of_another_log(self, fetched: Fetched) -> bool:
+        """A log that has become shorter may be another one, whose rows must not get ids of this one. Raises
+        KafkaError."""
+        if all(records[0].offset >= self._hub.position[at.partition] for at, records in fetched.items()):
+            return False
+        try:
+            return await self._check_epoch()
+        except KafkaError:
+            for partition, records in fetched.items():
+                self._consumer.seek(partition, records[0].offset)
+            raise
 
 
 class ChannelStockConsumer(TopicConsumer):

@@ -183,7 +183,7 @@ class _Message(msgspec.Struct, gc=False):
 _decode_message = msgspec.json.Decoder(_Message).decode
 
 
-async def read_messages(socket: aiohttp.ClientWebSocketResponse) -> Portions:
+async def read_messages(socket: aiohttp.ClientWebSocketResponse[Literal[False]]) -> Portions:
     """The frames of an open socket. Raises ConnectionError with the code with which the server closes it."""
     async for message in socket:
         if message.type is not aiohttp.WSMsgType.TEXT:

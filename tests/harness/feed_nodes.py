@@ -117,8 +117,11 @@ class _Channels:
 
 
 @asynccontextmanager
-async def feed_node(topic: FeedTopic, generation: str = "") -> AsyncIterator[FeedNode]:
-    """The feeds of another process. What the ledger knows is what the test has published."""
+async def feed_node(topic: FeedTopic, generation: str = "", epoch_seconds: float = 0.2) -> AsyncIterator[FeedNode]:
+    """The feeds of another process, which looks at the topic's id each `epoch_seconds`.
+
+    What the ledger knows is what the test has published.
+    """
 
     async def read_known(cursor: str, limit: int) -> KnownSkus:
         return KnownSkus(len(topic.versions), tuple(sorted(sku for sku in topic.versions if sku > cursor)[:limit]))
@@ -132,7 +135,7 @@ async def feed_node(topic: FeedTopic, generation: str = "") -> AsyncIterator[Fee
         await consumer.start()
         hub = Hub(topic.partitions, await read_epoch())
         source = ChannelStockConsumer(consumer, topic.name, hub, read_epoch)
-        source.epoch_seconds = 0.2
+        source.epoch_seconds = epoch_seconds
         catch_up, snapshots = CatchUp(hub, source, 0.2), SnapshotMonitor(hub, read_known)
         feeds = ChannelFeeds(hub, catch_up, _Channels(), snapshots, lambda: Status(True, {}), OpenFeeds())
         routes = [

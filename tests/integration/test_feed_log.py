@@ -183,6 +183,22 @@ async def test_a_stream_made_anew_ends_its_feeds_and_never_takes_an_id_of_the_ol
             assert client.held == topic.versions
 
 
+async def test_no_row_of_a_shorter_log_made_anew_is_sent_with_an_id_of_the_old_one(topic: FeedTopic) -> None:
+    async with feed_node(topic, epoch_seconds=3_600) as node:
+        client = FeedClient()
+        async with client.connected(node, "sse"):
+            await client.until("synced")
+            await topic.delete()
+            await topic.create()
+            topic.versions = dict.fromkeys(SKUS[:6], 100)
+            await topic.publish(*topic.versions)
+            assert await client.until("error") == []
+        async with client.connected(node, "sse"):
+            assert (await client.next()).data["reason"] == "other_epoch"
+            await client.until("synced")
+            assert client.held == topic.versions
+
+
 @both_transports
 async def test_a_log_that_went_back_with_its_id_is_another_one_by_its_generation(
     topic: FeedTopic, node: FeedNode, transport: FeedTransport
