@@ -154,7 +154,7 @@ async def feed_node(topic: FeedTopic, generation: str = "", epoch_seconds: float
                 answers={},
             ),
         ]
-        server = TestServer(make_app(routes, ApiMetrics(), b"{}", open_guard()))
+        server = TestServer(make_app(routes, ApiMetrics(), open_guard()))
         await server.start_server()
         stack.push_async_callback(server.close)
         stack.callback(hub.close)

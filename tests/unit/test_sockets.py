@@ -59,7 +59,7 @@ async def serving(
     handler = SocketHandler(feeds, heartbeat_seconds, pong_seconds_max)
     handlers = {"/{channel}": handler.socket, "/{channel}/feed": FeedHandler(feeds).feed}
     routes = [Route(method="GET", path=path, handler=each, summary="", answers={}) for path, each in handlers.items()]
-    server = TestServer(make_app(routes, ApiMetrics(), b"{}", open_guard()))
+    server = TestServer(make_app(routes, ApiMetrics(), open_guard()))
     await server.start_server()
     try:
         yield server, open_feeds
