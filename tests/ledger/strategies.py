@@ -44,7 +44,7 @@ KINDS: tuple[tuple[type[Any], int], ...] = (
     (commands.Reject, 1),
     (commands.Pay, 12),
     (commands.Cancel, 8),
-    (commands.Change, 8),
+    (commands.Change, 12),
     (commands.HoldBack, 4),
     (commands.Assign, 4),
     (commands.Extend, 6),
@@ -238,8 +238,8 @@ class _RunBuilder:
             order_id = self.returned[-1]  # a return may wait for this shipment
         if kind is commands.Extend and self.extended and self.one((True, True, False)):
             order_id = self.extended[-1]  # towards the limit
-        adds_sold = kind is commands.Change and self.one((False, False, True))
-        if adds_sold and self.emptied and not self.rarely():
+        adds_sold = kind is commands.Change and self.one((True, False))
+        if adds_sold and self.emptied and self.one((True, True, False)):
             order_id = self.emptied[-1]  # the order may open again
         if kind is commands.TakeBack:
             self.returned.append(order_id)
@@ -273,13 +273,13 @@ class _RunBuilder:
             if self.one((True, False)):
                 some = tuple((sku, self.one((units, 1, 1, 2))) for sku, units in ordered[: self.number(1, 3)])
                 fields["lines"] = some * 2 if self.rarely() and fields["removal"] is None else some
-                if self.one((False, False, True)):
+                if of and self.one((True, False)):
                     # A total of more than is open: all of the order goes.
                     fields |= {"removal": "total", "lines": tuple((sku, 12) for sku, _ in ordered)}
                     self.emptied.append(order_id)
         elif kind is commands.Ship:
             fields["lines"] = tuple((sku, self.one((units, 1, 3)), self.one(WAREHOUSES)) for sku, units in ordered)
-            self.emptied.append(order_id)
+            self.emptied += [order_id] if of else []
         elif kind is commands.TakeBack:
             conditions = ("sellable", "sellable", "damaged")
             fields["lines"] = tuple(
