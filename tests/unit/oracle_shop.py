@@ -264,6 +264,8 @@ class SimulatedShop:
         ):
             if fields.get(name) is not None:
                 event[name] = fields[name]
+        if kind != "Place":
+            event.pop("channel", None)  # the API adds it for the key of a channel only
         if "eta" in fields:
             event["eta"] = rfc3339(fields["eta"])
         for name, field in (("from", "from_at"), ("until", "until_at")):
