@@ -94,6 +94,7 @@ async def test_the_command_reports_the_violation_and_exits_with_1(
     assert '{"record":' in ended.printed
 
 
+@pytest.mark.soak
 async def test_an_answer_whose_order_is_lost_is_found(running: RunningSystem) -> None:
     found = await sale_with("lost-answer", running)
     assert not found.verdict.kept

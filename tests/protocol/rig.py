@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 
@@ -19,11 +20,13 @@ from stocktide.tables.ledger.raw_decision import decode_decision
 from stocktide.tables.ledger.records import Decision
 from stocktide.tables.ledger.scripts import key_prefix
 from stocktide.tables.ledger.submission import Submitter
-from stocktide.tables.recovery.takeover import Lease, take_over
+from stocktide.tables.recovery.takeover import Lease, Superseded, take_over
 from stocktide.tables.settlement.listener import SettlementListener
 from tests.protocol.memory_rows import MemoryRows
 
 WAIT_SECONDS_MAX = 10.0
+# A relay takes over once after it was superseded; more is a fault.
+REBUILDS_MAX = 3
 
 
 class DecisionSubmitter(Submitter):
@@ -79,8 +82,11 @@ class ProtocolRig:
         return await take_over(self.log(), self.control, owner, self.rows)
 
     async def rebuild(self, owner: str) -> Lease:
-        """A takeover that rebuilds Redis from the journal, whatever it holds."""
-        return await take_over(self.log(), self.control, owner, self.rows, anew=True)
+        """A takeover that rebuilds Redis from the journal, whatever it holds; again if a relay takes over meanwhile."""
+        for _ in range(REBUILDS_MAX):
+            with contextlib.suppress(Superseded):
+                return await take_over(self.log(), self.control, owner, self.rows, anew=True)
+        raise AssertionError("each rebuild was superseded")
 
     async def field(self, key: str, name: str) -> str | None:
         """A field of one of the shard's hashes."""

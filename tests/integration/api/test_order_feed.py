@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import aiohttp
+import pytest
 
 from tests.harness.api_client import WAIT_SECONDS_MAX, ApiTestClient, FeedReader, unique_name
 from tests.harness.events import AT, lines_of, order_placed
@@ -231,6 +232,7 @@ async def until_taken(shop: ApiTestClient, path: str, body: Any) -> None:
         await asyncio.sleep(0.1)
 
 
+@pytest.mark.soak
 async def test_through_kills_a_follower_ends_with_every_order_as_the_ledger_has_it(
     shop: ApiTestClient, running: RunningSystem
 ) -> None:

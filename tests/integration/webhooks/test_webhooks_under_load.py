@@ -162,6 +162,7 @@ async def lose_redis(running: RunningSystem) -> None:
         await redis.delete(*keys)
 
 
+@pytest.mark.soak
 async def test_a_killed_worker_and_a_lost_redis_leave_out_no_order_and_repeat_none_with_another_id(
     running: RunningSystem, shop: ApiTestClient, receiver: Receiver
 ) -> None:
