@@ -30,7 +30,8 @@ class Certificate:
         """Read the files again when they change, until cancelled. New connections use the new certificate."""
         while True:
             await asyncio.sleep(RELOAD_SECONDS)
-            await asyncio.to_thread(self.reload)
+            # Not in a thread: a handshake between the certificate and its key would fail.
+            self.reload()
 
     def reload(self) -> bool:
         """Read the files again if they have changed; whether they are used. What cannot be used is reported once."""

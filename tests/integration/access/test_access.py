@@ -80,9 +80,13 @@ async def test_a_channel_sees_its_own_orders_without_warehouses(shop: ApiTestCli
     assert order["channel"] == "own"
     assert "warehouses" not in order["lines"][0]
     assert "warehouses" in (await shop.get(f"/v1/orders/{mine}")).body["lines"][0]
-    items = (await own.get("/v1/orders?limit=500")).body["items"]
-    assert mine in {item["order_id"] for item in items}
-    assert theirs not in {item["order_id"] for item in items}
+    page = (await own.get("/v1/orders?limit=500")).body
+    found = {order["order_id"] for order in page["items"]}
+    while page["next"] is not None:
+        page = (await own.get(f"/v1/orders?limit=500&cursor={page['next']}")).body
+        found |= {order["order_id"] for order in page["items"]}
+    assert mine in found
+    assert theirs not in found
     assert (await own.get("/v1/orders?channel=jd")).problem == FORBIDDEN
 
 
