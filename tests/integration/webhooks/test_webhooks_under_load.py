@@ -120,6 +120,7 @@ async def test_an_endpoint_that_was_down_for_five_minutes_gets_the_newest_state_
     say(await outlast(running, shop, 300.0))
 
 
+@pytest.mark.soak
 async def test_a_worker_killed_during_a_call_leaves_nothing_out_and_what_is_sent_again_carries_the_same_id(
     running: RunningSystem, shop: ApiTestClient, receiver: Receiver, tmp_path: Path
 ) -> None:
