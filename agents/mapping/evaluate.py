@@ -94,7 +94,7 @@ class Evaluator:
         if rule.hold is not None:
             event["hold_seconds"] = int((values.time(rule.hold.until) - values.time(rule.hold.from_)).total_seconds())
         if lines is not None:
-            event["add" if rule.type == "order.changed" else "lines"] = lines
+            event["lines"] = lines
         return event
 
     def _lines(self, lines: LineRule, envelope: Envelope, message: Any) -> list[dict[str, Any]]:

@@ -33,7 +33,6 @@ from stocktide.streams.contract.events import (
     Malformed,
     Movement,
     OrderBody,
-    OrderChanged,
     OrderPlaced,
     OrderReturned,
     OrderShipped,
@@ -159,8 +158,6 @@ async def _channel_error(request: web.Request, caller: Caller, event: Event) -> 
     if isinstance(event, ChannelEvent):
         if event.channel not in (None, caller.channel):
             return Malformed("forbidden", "the key is for another channel", "channel")
-        if isinstance(event, OrderChanged) and event.additions and SOLD not in caller.rights:
-            return Malformed("forbidden", _no_right(SOLD), "additions")
         return None
     if (wrong := _order_error(caller, event)) is not None:
         return Malformed("forbidden", wrong)
@@ -186,11 +183,7 @@ def _order_error(caller: Caller, order: OrderBody | OrderPlaced) -> str | None:
         SOLD: order.accept == "sold",
     }
     missing = [right for right, is_wanted in wanted.items() if is_wanted and right not in caller.rights]
-    return _no_right(missing[0]) if missing else None
-
-
-def _no_right(right: str) -> str:
-    return f"The key has not the right `{right}`."
+    return f"The key has not the right `{missing[0]}`." if missing else None
 
 
 def _warehouses_of(event: Event) -> Iterator[str]:

@@ -52,9 +52,6 @@ HoldSeconds = Annotated[int, Meta(ge=1, le=HOLD_SECONDS_MAX)]
 # What a payment does with an expired order; without it, the payment is refused.
 IfExpired = Literal["take_again"]
 Removal = Literal["total", "single"]
-Additions = Literal["total"]
-# What a placing does with an order that is placed with another body; without it, the placing is refused.
-IfPlaced = Literal["keep"]
 _Line = TypeVar("_Line")
 Lines = Annotated[tuple[_Line, ...], Meta(min_length=1, max_length=LINES_MAX)]
 LinesOrNone = Annotated[tuple[_Line, ...], Meta(max_length=LINES_MAX)]
@@ -203,7 +200,6 @@ class OrderPlaced(_OrderEvent, frozen=True, kw_only=True, tag="order.placed"):
     reason: Text | None = None
     actor: Name | None = None
     buyer: Buyer | None = None
-    if_placed: IfPlaced | None = None
 
 
 class _OrderOfChannel(_OrderEvent, frozen=True, kw_only=True, omit_defaults=True):
@@ -230,8 +226,6 @@ class OrderChanged(_OrderOfChannel, frozen=True, kw_only=True, omit_defaults=Tru
 
     remove: LinesOrNone[OrderLine] = ()
     add: LinesOrNone[OrderLine] = ()
-    # A platform reports what it sold: `add` has the `total` of each SKU that was ordered so far.
-    additions: Additions | None = None
 
 
 class OrderExtended(_OrderOfChannel, frozen=True, kw_only=True, omit_defaults=True, tag="order.extended"):
@@ -423,8 +417,6 @@ def _wrong_in_order(order: OrderPlaced | OrderBody) -> Malformed | None:
 def _wrong_in_change(change: OrderChanged | ChangeBody) -> Malformed | None:
     if not change.remove and not change.add:
         return Malformed("missing_field", "a change removes or adds at least one line", "add")
-    if isinstance(change, OrderChanged) and change.additions and (change.remove or not change.add):
-        return Malformed("invalid_field", "a total of what was added has lines to add, and none to remove", "additions")
     return _sum_over_limit(change.add, "add")
 
 

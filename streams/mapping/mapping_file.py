@@ -41,7 +41,6 @@ EventType = Literal[
     "order.placed",
     "order.paid",
     "order.cancelled",
-    "order.changed",
     "order.shipped",
     "order.returned",
     "stock.received",
@@ -126,8 +125,7 @@ class HoldTime(_Part, frozen=True, rename={"from_": "from"}):
 
 
 class EventRule(_Part, frozen=True):
-    """One event. `id` are natural keys beside the order's; `constants` and `fields` are fields of the event. The lines
-    of `order.changed` are those that it adds."""
+    """One event. `id` are natural keys beside the order's; `constants` and `fields` are fields of the event."""
 
     type: EventType
     occurred_at: Sources

@@ -63,7 +63,6 @@ class Place(_OrderCommand, frozen=True, kw_only=True, omit_defaults=True, tag="p
     reason: str | None = None
     actor: str | None = None
     buyer: str | None = None
-    if_placed: str | None = None
 
 
 class _ApprovalCommand(_Command, frozen=True, kw_only=True, omit_defaults=True):
@@ -102,13 +101,10 @@ class Cancel(_ChannelCommand, frozen=True, kw_only=True, omit_defaults=True, tag
 
 
 class Change(_ChannelCommand, frozen=True, kw_only=True, omit_defaults=True, tag="change"):
-    """Exchange units in one step: (sku, units) of `remove` go back, unsummed; those of `add` are held, one per SKU.
-
-    With `additions`, `add` is what was sold in all (`total`): what the order lacks of it is held as sold."""
+    """Exchange units in one step: (sku, units) of `remove` go back, unsummed; those of `add` are held, one per SKU."""
 
     remove: tuple[tuple[str, int], ...] = ()
     add: tuple[tuple[str, int], ...] = ()
-    additions: str | None = None
 
 
 class HoldBack(_OrderCommand, frozen=True, kw_only=True, omit_defaults=True, tag="hold_back"):
@@ -364,8 +360,6 @@ def make_place(
         reason=forced[1],
         actor=forced[2],
         buyer=body.buyer,
-        # Not in the fingerprint: it says what a repeat means, not what is ordered.
-        if_placed=body.if_placed if isinstance(body, events.OrderPlaced) else None,
         fingerprint=fingerprint(
             "place",
             body.channel,
@@ -403,7 +397,7 @@ def _command_of(event: events.Event, origin: Origin | None, received_at: int) ->
         case events.OrderCancelled(id=id_, order_id=order_id):
             return make_cancel(order_id, event.lines, id_, at, origin, event.removal)
         case events.OrderChanged(id=id_, order_id=order_id):
-            return make_change(order_id, event.remove, event.add, id_, at, origin, event.additions)
+            return make_change(order_id, event.remove, event.add, id_, at, origin)
         case events.OrderExtended(id=id_, order_id=order_id):
             return make_extend(order_id, event.hold_seconds, id_, at, origin)
         case events.OrderShipped(id=id_, order_id=order_id):
@@ -448,21 +442,11 @@ def make_change(
     id_: str,
     at: int | None = None,
     origin: Origin | None = None,
-    additions: str | None = None,
 ) -> Change:
     """The command that exchanges units of an order."""
     removed, added = tuple((line.sku, line.quantity) for line in remove), _summed(add)
-    mark = fingerprint("change", sorted(_summed(remove)), sorted(added), *([additions] if additions else []))
-    return Change(
-        id=id_,
-        order_id=order_id,
-        at=at,
-        remove=removed,
-        add=added,
-        additions=additions,
-        fingerprint=mark,
-        origin=origin,
-    )
+    mark = fingerprint("change", sorted(_summed(remove)), sorted(added))
+    return Change(id=id_, order_id=order_id, at=at, remove=removed, add=added, fingerprint=mark, origin=origin)
 
 
 def make_hold_back(order_id: str, body: events.HoldBackBody, id_: str, actor: str) -> HoldBack:

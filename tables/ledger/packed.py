@@ -91,7 +91,6 @@ class _RareFields(Struct):
     buyer: str | None = None
     bounded: bool = False
     removed_ahead: dict[str, int] = {}
-    emptied: int | None = None
 
 
 class _PackedSku(Struct, array_like=True, gc=False):

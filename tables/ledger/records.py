@@ -86,8 +86,6 @@ class OrderRecord(Struct, frozen=True, omit_defaults=True):
     promise moved by more days than the policy allows, and an alert has said so. `buyer` is who places it, as its
     channel names them. `bounded`: it was placed under a limit, and its unpaid units count towards it.
     `removed_ahead` are units by SKU that were cancelled by a total, and that no single removal has named yet.
-    `emptied`: it ended `cancelled` with the last of its units that were cancelled by lines, and what is sold of it
-    since opens it again; the value is the deadline that it had, 0 if it was paid.
     """
 
     state: str
@@ -116,7 +114,6 @@ class OrderRecord(Struct, frozen=True, omit_defaults=True):
     buyer: str | None = None
     bounded: bool = False
     removed_ahead: dict[str, int] = field(default_factory=dict)
-    emptied: int | None = None
 
     @property
     def unpaid_entries(self) -> dict[str, int]:

@@ -117,7 +117,7 @@ MUTANTS: tuple[Mutant, ...] = (
         (
             Edit(
                 f"{_INCLUDES}/place_dispatch.lua",
-                "if not is_repeat or (known and known ~= fingerprint) then",
+                "if order.record.fingerprint ~= command.fingerprint or (known and known ~= command.fingerprint) then",
                 "if false then",
             ),
         ),

@@ -26,7 +26,7 @@ SWEEP_SKUS = 100
 STEPS_MAX = 500
 # What the model's orders have in common with the ledger's.
 _ORDER_FIELDS = ("state", "channel", "sequence", "placed_at", "expires_at", "outcome", "held_back", "passed_over")
-_ORDER_FIELDS += ("choice_due", "buyer", "bounded", "removed_ahead", "emptied")
+_ORDER_FIELDS += ("choice_due", "buyer", "bounded", "removed_ahead")
 
 
 @dataclass(frozen=True)

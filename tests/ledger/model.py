@@ -136,8 +136,7 @@ def _place(state: model_state.ModelState, command: commands.Place) -> tuple[Outc
     model_orders.expire_if_due(state, known)
     _end_request(state, command.order_id, known)
     same_id = known.events.get(command.id, known.fingerprint)
-    is_kept = command.if_placed == "keep" and (known.channel, same_id) == (command.channel, known.fingerprint)
-    if {known.fingerprint, same_id} != {command.fingerprint} and not is_kept:
+    if {known.fingerprint, same_id} != {command.fingerprint}:
         return Outcome.CONFLICT, False
     return Outcome(known.outcome), True
 

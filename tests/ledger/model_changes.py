@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
 from copy import deepcopy
 
-from stocktide.tables.ledger.commands import Cancel, Change, Pay, Place
+from stocktide.tables.ledger.commands import Cancel, Change, Pay
 from stocktide.tables.ledger.outcomes import Outcome
 from tests.ledger.model_limits import held_room, limits_of, within
-from tests.ledger.model_lines import DecidedLine, decide_line, decide_sold
+from tests.ledger.model_lines import decide_line
 from tests.ledger.model_orders import end_dwells, hold, open_state
 from tests.ledger.model_pools import pool_warehouse, put_back
 from tests.ledger.model_queue import evaluate, go_on
@@ -76,28 +75,21 @@ def take_again(state: ModelState, order: ModelOrder, command: Pay) -> tuple[Outc
 
 def change(state: ModelState, order: ModelOrder, command: Change) -> tuple[Outcome, bool]:
     """Rule 52: units go back and others are held by the channel's rules, in one step, or nothing changes."""
-    added = _lacking(order, command.add) if command.additions else command.add
-    if command.additions and not added:
-        return Outcome.CHANGED, True
-    order_state = _state_for_sold(state, order) if command.additions else order.state
-    if order_state not in {"reserved", "paid"}:
+    if order.state not in {"reserved", "paid"}:
         return Outcome.ALREADY_FINAL, False
     refusal = removal_refusal(order, command.remove)
     if refusal is not None:
         return refusal, False
-    end_dwells(state, ModelOrder("", lines=[ModelLine(name, units, "") for name, units in added]))
+    end_dwells(state, ModelOrder("", lines=[ModelLine(name, units, "") for name, units in command.add]))
     before = deepcopy((state.skus, order.lines))
     for name, units in command.remove:
         give_back(state, order, line_of(order, name), units, fills=False)
     lines = {line.sku: line for line in order.lines}
-    wanted = [(lines.get(name) or ModelLine(name, 0, "rejected"), units) for name, units in added]
-    refusal = add(state, order, wanted, order_state, is_sold=command.additions is not None)
+    wanted = [(lines.get(name) or ModelLine(name, 0, "rejected"), units) for name, units in command.add]
+    refusal = add(state, order, wanted, order.state)
     if refusal is not None:
         state.skus, order.lines = before
         return refusal, False
-    if order_state == "reserved" and order.expires_at is None:
-        order.expires_at = order.emptied
-    order.emptied = None
     for line, units in wanted:
         if line.sku not in lines:
             order.lines.append(line)
@@ -109,32 +101,10 @@ def change(state: ModelState, order: ModelOrder, command: Change) -> tuple[Outco
     return Outcome.CHANGED, False
 
 
-def _state_for_sold(state: ModelState, order: ModelOrder) -> str:
-    """The state in which an order takes what was sold of it: one of which nothing was left opens again."""
-    if order.state == "shipped" or (order.state == "cancelled" and order.emptied == 0):
-        return "paid"
-    may_open = order.state == "cancelled" and order.emptied is not None and state.now < order.emptied
-    return "reserved" if may_open else order.state
-
-
-def _lacking(order: ModelOrder, totals: tuple[tuple[str, int], ...]) -> tuple[tuple[str, int], ...]:
-    """What the order lacks of the units that were sold of each SKU in all; what was refused is lacking."""
-    ordered = {line.sku: 0 if line.reason else line.quantity for line in order.lines}
-    return tuple((name, total - ordered.get(name, 0)) for name, total in totals if total > ordered.get(name, 0))
-
-
-def add(
-    state: ModelState,
-    order: ModelOrder,
-    wanted: list[tuple[ModelLine, int]],
-    order_state: str,
-    is_sold: bool = False,
-) -> Outcome | None:
-    """Hold units of lines by the rules for the order's placing, all of them or none: the first refusal. Of units that a
-    platform has sold, none is refused."""
-    decide: Callable[[ModelState, Place, ModelLine], DecidedLine | Outcome] = decide_sold if is_sold else decide_line
-    found = [decide(state, order.placing, ModelLine(line.sku, units, "")) for line, units in wanted]
-    if order.bounded and order_state == "reserved" and not is_sold:
+def add(state: ModelState, order: ModelOrder, wanted: list[tuple[ModelLine, int]], order_state: str) -> Outcome | None:
+    """Hold units of lines by the rules for the order's placing, all of them or none: the first refusal."""
+    found = [decide_line(state, order.placing, ModelLine(line.sku, units, "")) for line, units in wanted]
+    if order.bounded and order_state == "reserved":
         room = held_room(state, order, limits_of(state, order.channel))
         found = within(room, found, [units for _, units in wanted])
     refusal = next((each for each in found if isinstance(each, Outcome)), None)
@@ -209,6 +179,5 @@ def finish_change(order: ModelOrder) -> None:
     """Count the change; an order of which nothing is left to be shipped ends."""
     if not any(line.outstanding for line in order.lines):
         order.state = "shipped" if any(line.shipped for line in order.lines) else "cancelled"
-        order.emptied = (order.expires_at or 0) if order.state == "cancelled" else None
         order.expires_at = None
     order.sequence += 1

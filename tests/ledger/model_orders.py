@@ -224,7 +224,6 @@ def commit(state: ModelState, order: ModelOrder) -> None:
 
 def cancel(state: ModelState, order: ModelOrder, command: Cancel) -> tuple[Outcome, bool]:
     """Rules 23 and 24."""
-    order.emptied = None
     partly = order.state == "shipped" and any(line.state == "cancelled" for line in order.lines)
     if order.state == "cancelled" or partly:
         return Outcome.CANCELLED, True

@@ -99,8 +99,6 @@ class ModelOrder:
     bounded: bool = False
     # By SKU: units that a total has cancelled, and that no single removal has named.
     removed_ahead: dict[str, int] = field(default_factory=dict)
-    # It ended with the last of its units, cancelled by lines: the deadline that it had, 0 if paid.
-    emptied: int | None = None
     parked: list[ParkedEvent] = field(default_factory=list)
 
 

@@ -44,7 +44,7 @@ KINDS: tuple[tuple[type[Any], int], ...] = (
     (commands.Reject, 1),
     (commands.Pay, 12),
     (commands.Cancel, 8),
-    (commands.Change, 12),
+    (commands.Change, 8),
     (commands.HoldBack, 4),
     (commands.Assign, 4),
     (commands.Extend, 6),
@@ -151,7 +151,6 @@ class _RunBuilder:
     elapsed_ms: int = 0
     returned: list[str] = field(default_factory=list)
     extended: list[str] = field(default_factory=list)
-    emptied: list[str] = field(default_factory=list)
     forced: list[str] = field(default_factory=list)
     # The warehouse and id of each announcement.
     announced: list[tuple[str, str]] = field(default_factory=list)
@@ -220,7 +219,6 @@ class _RunBuilder:
             "purpose": self.one((None, None, *PURPOSES, "none")),
             "supersedes": self._order_id() if self.one((False, False, False, True)) else None,
             "buyer": self.one((None, *BUYERS)),
-            "if_placed": self.one((None, "keep")),
         }
         if fields["accept"] != "sold" and self.one((False, False, False, True)):
             fields |= {"force": True, "reason": "why", "actor": self.one(ACTORS)}
@@ -238,9 +236,6 @@ class _RunBuilder:
             order_id = self.returned[-1]  # a return may wait for this shipment
         if kind is commands.Extend and self.extended and self.one((True, True, False)):
             order_id = self.extended[-1]  # towards the limit
-        adds_sold = kind is commands.Change and self.one((True, False))
-        if adds_sold and self.emptied and self.one((True, True, False)):
-            order_id = self.emptied[-1]  # the order may open again
         if kind is commands.TakeBack:
             self.returned.append(order_id)
         if kind is commands.Extend:
@@ -260,8 +255,6 @@ class _RunBuilder:
             some = ordered[: self.number(0, 2)]
             fields["remove"] = tuple((sku, self.one((units, 1, 1))) for sku, units in some)
             fields["add"] = self._lines(4) if not some or self.one((True, True, False)) else ()
-            if adds_sold:
-                fields |= {"remove": (), "add": self._lines(12), "additions": "total"}
         elif kind in (commands.HoldBack, commands.Assign):
             fields |= {"origin": None, "reason": "asked for", "actor": self.one(("ann", "bob"))}
             if kind is commands.HoldBack:
@@ -273,13 +266,8 @@ class _RunBuilder:
             if self.one((True, False)):
                 some = tuple((sku, self.one((units, 1, 1, 2))) for sku, units in ordered[: self.number(1, 3)])
                 fields["lines"] = some * 2 if self.rarely() and fields["removal"] is None else some
-                if of and self.one((True, False)):
-                    # A total of more than is open: all of the order goes.
-                    fields |= {"removal": "total", "lines": tuple((sku, 12) for sku, _ in ordered)}
-                    self.emptied.append(order_id)
         elif kind is commands.Ship:
             fields["lines"] = tuple((sku, self.one((units, 1, 3)), self.one(WAREHOUSES)) for sku, units in ordered)
-            self.emptied += [order_id] if of else []
         elif kind is commands.TakeBack:
             conditions = ("sellable", "sellable", "damaged")
             fields["lines"] = tuple(

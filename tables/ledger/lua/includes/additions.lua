@@ -7,9 +7,8 @@ local place = require('place')
 local REASONS_NAMED_MAX = 20 -- in the detail of a dead letter
 
 -- What `place.plan_line` reads of the command that placed the order.
-local function rules_of(record, accept)
+local function rules_of(record)
   return {
-    accept = accept,
     channel = record.channel, priority = record.priority, region = record.region, purpose = record.purpose,
     allow_preorder = not record.no_preorder,
   }
@@ -22,11 +21,10 @@ local function room_of(record, freed)
   return limits and unpaid.room(limits, record.channel, record.buyer) + (freed or 0) or math.huge
 end
 
--- `accept` is `sold` for units that a platform has sold: stock and limits refuse none of them (rule 49).
 -- -> how to hold them; or nil, and the reasons against it as [place, outcome, …]
-local function plan(order, wanted, freed, accept)
-  local rules, kinds, details, pooled, reasons = rules_of(order.record, accept), {}, {}, {}, {}
-  local room = accept == 'sold' and math.huge or room_of(order.record, freed)
+local function plan(order, wanted, freed)
+  local rules, kinds, details, pooled, reasons = rules_of(order.record), {}, {}, {}, {}
+  local room = room_of(order.record, freed)
   for i, each in ipairs(wanted) do
     local kind, detail, parts = place.plan_line(rules, each.sku, each.units)
     if kind and each.units > room then
@@ -42,13 +40,13 @@ local function plan(order, wanted, freed, accept)
     for _, each in ipairs(wanted) do reasons[#reasons + 1], reasons[#reasons + 2] = each.place, O.TOO_LARGE end
     return nil, reasons
   end
-  return {rules = rules, kinds = kinds, details = details, pooled = pooled}
+  return {kinds = kinds, details = details, pooled = pooled}
 end
 
 local function hold(order, wanted, planned, cause)
   for i, each in ipairs(wanted) do
     local kind, draws = planned.kinds[i], planned.details[i]
-    place.hold_line(order, each.line, each.units, kind, draws, cause, planned.pooled[i], planned.rules)
+    place.hold_line(order, each.line, each.units, kind, draws, cause, planned.pooled[i])
   end
   orders.note_unpaid(order)
 end

@@ -1,6 +1,5 @@
--- change {remove = {{sku, units}, …}, add = {{sku, units}, …}, additions}: an exchange (rule 52). In one step units
--- that are not shipped go back, and the channel's rules decide the added ones. If one is refused, nothing changes.
--- With `additions` = 'total', `add` is what a platform has sold in all: what the order lacks of it is held as sold.
+-- change {remove = {{sku, units}, …}, add = {{sku, units}, …}}: an exchange (rule 52). In one step units that are not
+-- shipped go back, and the channel's rules decide the added ones. If one is refused, nothing changes.
 
 local additions = require('additions')
 local batch = require('batch')
@@ -14,13 +13,12 @@ local rollback = require('rollback')
 -- The contract's limits of an order (streams/contract/events.py).
 local LINES_MAX, QUANTITY_MAX = 2000, 1000000
 
--- -> what `additions` holds: a SKU that the order does not have gets a new line. Of a total, refused units are lacking.
-local function wanted_of(order, command)
+-- -> what `additions` holds: a SKU that the order does not have gets a new line
+local function wanted_of(order, add)
   local wanted = {}
-  for i, each in ipairs(command.add or {}) do
-    local line, units = orders.line_of(order, each[1]) or {sku = each[1], quantity = 0, state = 'rejected'}, each[2]
-    if command.additions == 'total' and line.state ~= 'rejected' then units = units - line.quantity end
-    if units > 0 then wanted[#wanted + 1] = {line = line, place = i - 1, sku = each[1], units = units} end
+  for i, each in ipairs(add) do
+    local line = orders.line_of(order, each[1]) or {sku = each[1], quantity = 0, state = 'rejected'}
+    wanted[i] = {line = line, place = i - 1, sku = each[1], units = each[2]}
   end
   return wanted
 end
@@ -58,40 +56,24 @@ local function split(remove, add)
   return shared, others
 end
 
--- The state in which an order takes what was sold of it: units that it lacks open one again that ended because nothing
--- of it was left. -> nil if it takes none
-local function state_for_sold(record)
-  if record.state == 'shipped' then return 'paid' end
-  if record.state ~= 'cancelled' or not record.emptied then return nil end
-  if record.emptied == 0 then return 'paid' end
-  return batch.now < record.emptied and 'reserved' or nil
-end
-
-local function open_again(record)
-  record.state, record.ended_at = state_for_sold(record), nil
-  record.expires_at = record.state == 'reserved' and record.emptied or nil
-  record.emptied = nil
-end
-
 -- -> nil, or the reasons against the added lines. What is decided of a SKU depends on no other, so only removed units
 -- of SKUs that are added too go back before the decision.
 local function exchange(order, command)
   local cause, add = {'change', command.id, order}, command.add or {}
   local shared, others = split(command.remove or {}, add)
   local saved = #shared > 0 and rollback.save(order, shared)
-  batch.fills_wait = not command.additions -- until the added units are held
+  batch.fills_wait = true -- until the added units are held
   release.cancel_lines(order, shared, cause)
-  local wanted = wanted_of(order, command)
+  local wanted = wanted_of(order, add)
   local freed = 0
   for _, each in ipairs(others) do freed = freed + each[2] end
-  local planned, reasons = additions.plan(order, wanted, freed, command.additions and 'sold')
+  local planned, reasons = additions.plan(order, wanted, freed)
   if not planned then
     batch.fills_wait = false
     if saved then rollback.restore(saved) end
     return reasons
   end
   orders.mark_changed(order)
-  if order.record.state ~= 'reserved' and order.record.state ~= 'paid' then open_again(order.record) end
   release.cancel_lines(order, others, cause)
   order_more(order, wanted)
   additions.hold(order, wanted, planned, cause)
@@ -101,10 +83,8 @@ local function exchange(order, command)
 end
 
 local function run(order, command)
-  local state, wanted = order.record.state, wanted_of(order, command)
-  if command.additions and #wanted == 0 then return O.CHANGED, true end
-  local is_open = state == 'reserved' or state == 'paid' or command.additions and state_for_sold(order.record)
-  if not is_open then return O.ALREADY_FINAL end
+  local state, wanted = order.record.state, wanted_of(order, command.add or {})
+  if state ~= 'reserved' and state ~= 'paid' then return O.ALREADY_FINAL end
   local refusal, path = order_event_steps.more_than_open(order, command.remove or {}, 'remove')
   if not refusal then refusal, path = too_large(order, wanted) end
   if refusal then return refusal, false, path end

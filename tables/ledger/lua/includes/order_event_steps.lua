@@ -96,13 +96,7 @@ end
 local function cancel(order, command)
   if command.lines then return (command.removal and cancel_removed or cancel_in_part)(order, command) end
   local state = order.record.state
-  if state == 'cancelled' then
-    if order.record.emptied then
-      orders.mark_changed(order)
-      order.record.emptied = nil -- now nothing opens it again
-    end
-    return O.CANCELLED, true
-  end
+  if state == 'cancelled' then return O.CANCELLED, true end
   if state == 'shipped' then
     for _, line in ipairs(order.record.lines) do
       if line.state == 'cancelled' then return O.CANCELLED, true end

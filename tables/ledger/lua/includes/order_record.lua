@@ -21,7 +21,7 @@ local STATE, OUTCOME = codes.state, codes.outcome
 local RARE = {
   'region', 'purpose', 'event_digests', 'extensions', 'parked', 'wait_at', 'queued', 'no_preorder', 'approval',
   'held_back', 'passed_over', 'choice_due', 'buyer', 'bounded',
-  'removed_ahead', 'emptied',
+  'removed_ahead',
 }
 
 local function pack_events(record)
@@ -71,7 +71,7 @@ local function pack_rest(record)
   if not (record.region or record.purpose or record.event_digests or record.extensions or record.parked
     or record.wait_at or record.queued or record.no_preorder or record.priority or record.approval
     or record.held_back or record.choice_due or record.buyer or record.bounded
-    or record.removed_ahead or record.emptied) then
+    or record.removed_ahead) then
     return MSGPACK.ZERO
   end
   local rest

@@ -12,8 +12,8 @@ local DEAD_LETTER_DETAILS = {
   too_large = 'the order would draw on so many warehouses that its record would be too large',
 }
 
--- A repeat is answered from the record; another body under the same order_id is a conflict, unless `if_placed` keeps
--- the order; parked events of the order are applied right after it (rules 19, 20, 43).
+-- A repeat is answered from the record; another body under the same order_id is a conflict; parked
+-- events of the order are applied right after it (rules 19, 20, 43).
 local function run(command)
   local order = orders.get(command.order_id)
   local result = {order_id = command.order_id, outcome = nil}
@@ -21,11 +21,9 @@ local function run(command)
     require('release').expire_if_due(order)
     orders.include(order)
     local known = orders.event_of(order, command)
-    local fingerprint = order.record.fingerprint
-    local is_repeat = fingerprint == command.fingerprint
-      or command.if_placed == 'keep' and order.record.channel == command.channel
-    if not is_repeat or (known and known ~= fingerprint) then
-      refusals.add(command, O.CONFLICT, is_repeat and 'the id is taken by an event with another body'
+    if order.record.fingerprint ~= command.fingerprint or (known and known ~= command.fingerprint) then
+      local same_order = order.record.fingerprint == command.fingerprint
+      refusals.add(command, O.CONFLICT, same_order and 'the id is taken by an event with another body'
         or 'the order_id is taken by an order with another body')
       result.outcome = O.CONFLICT
     else

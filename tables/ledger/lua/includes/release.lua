@@ -130,7 +130,6 @@ local function finish_change(order)
     if orders.open_units(line) > 0 then return orders.advance_sequence(order) end
     if line.shipped then any_shipped = true end
   end
-  if not any_shipped then order.record.emptied = order.record.expires_at or 0 end
   orders.finish(order, any_shipped and 'shipped' or 'cancelled')
 end
 
