@@ -10,6 +10,7 @@ import uuid
 from functools import partial
 from pathlib import Path
 
+from stocktide.embedded.class_archive import ClassArchive
 from stocktide.embedded.jars import class_path
 from stocktide.embedded.java import find_java
 from stocktide.embedded.ports import is_port_free, persisted_ports
@@ -85,6 +86,7 @@ class EmbeddedKafka(EmbeddedServer):
 
     def __init__(self, folder: Path, log: Path, progress: Echo = silent) -> None:
         super().__init__("Kafka", folder, log, progress, STOP_SECONDS_MAX)
+        self._archive: ClassArchive | None = None
 
     @property
     def address(self) -> str:
@@ -96,11 +98,12 @@ class EmbeddedKafka(EmbeddedServer):
         classes = await class_path(self._progress)
         java = await find_java()
         self._make_folder()
+        self._archive = ClassArchive(java, classes, self.folder)
         async with announce_if_slow(self._progress, "starting Kafka"):
             for attempt in range(1, PORT_TRIES_MAX + 1):
                 ports = await persisted_ports(self.folder / PORTS_FILE, ("broker", "controller"))
                 await self._format(java, classes, ports)
-                await self.spawn(self._command(java, classes, "kafka.Kafka", str(self._properties)))
+                await self.spawn(self._command(java, classes, self._archive.options()))
                 if await self._wait_until_answers(partial(kafka_answers, f"127.0.0.1:{ports['broker']}")):
                     self._port = ports["broker"]
                     return
@@ -112,7 +115,13 @@ class EmbeddedKafka(EmbeddedServer):
     def _properties(self) -> Path:
         return self.folder / "server.properties"
 
-    def _command(self, java: Path, classes: str, *arguments: str) -> list[str]:
+    async def stop(self, seconds_max: float | None = None) -> None:
+        """As any child; a class archive that the JVM has made at its end is kept."""
+        await super().stop(seconds_max)
+        if self._archive is not None:
+            self._archive.keep(self.ended_normally)
+
+    def _command(self, java: Path, classes: str, archive: list[str]) -> list[str]:
         # Only the quick compiler: the other one took 0.4 of a core of a new broker (docs/performance.md).
         return [
             str(java),
@@ -124,9 +133,11 @@ class EmbeddedKafka(EmbeddedServer):
             "-XX:MaxGCPauseMillis=20",
             "-XX:+ExitOnOutOfMemoryError",
             "-Djava.awt.headless=true",
+            *archive,
             "-cp",
             classes,
-            *arguments,
+            "kafka.Kafka",
+            str(self._properties),
         ]
 
     async def _format(self, java: Path, classes: str, ports: dict[str, int]) -> None:
@@ -168,7 +179,8 @@ class EmbeddedKafka(EmbeddedServer):
         options = ("-c", str(self._properties), *self._storage_options())
         tool = ("kafka.tools.StorageTool", "format", *options)
         child = ChildProcess("Kafka's storage tool", self.log)
-        await child.spawn([str(java), *_LOGGING, "-XX:TieredStopAtLevel=1", "-cp", classes, *tool])
+        shared = [] if self._archive is None else self._archive.use()
+        await child.spawn([str(java), *_LOGGING, "-XX:TieredStopAtLevel=1", *shared, "-cp", classes, *tool])
         try:
             status = await asyncio.wait_for(child.wait(), FORMAT_SECONDS_MAX)
         except TimeoutError:

@@ -60,6 +60,12 @@ class ChildProcess:
         """Whether it was started and has not ended."""
         return self._process is not None and self._process.returncode is None
 
+    @property
+    def ended_normally(self) -> bool:
+        """Whether it has ended, by itself or after SIGTERM."""
+        status = self._process.returncode if self._process else None
+        return status in (0, -signal.SIGTERM, 128 + signal.SIGTERM)
+
     async def spawn(self, command: Sequence[str], environ: Mapping[str, str] | None = None) -> None:
         """Start `command` and append its output to the log. Raises CommandError if it cannot run."""
         self.log.parent.mkdir(parents=True, exist_ok=True)

@@ -19,8 +19,20 @@ from tests.harness.process import started
 from tests.harness.servers import KafkaServer, RedisServer
 
 
-async def test_kafka_keeps_its_records_and_its_address_over_a_stop(tmp_path: Path) -> None:
+def spoil_class_archive(cache: Path) -> None:
+    """Overwrite a part of the archive that the first stop has made."""
+    (archive,) = cache.glob("classes-*.jsa")
+    archive.chmod(0o600)
+    with archive.open("r+b") as file:
+        file.seek(archive.stat().st_size // 4)
+        file.write(bytes(archive.stat().st_size // 2))
+
+
+async def test_kafka_keeps_its_records_and_its_address_over_a_stop_and_a_damaged_class_archive(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     # tests/integration/test_up.py has the same with SIGKILL.
+    monkeypatch.setattr("stocktide.embedded.class_archive.cache_folder", lambda: tmp_path)
     server = EmbeddedKafka(tmp_path / "kafka", tmp_path / "kafka.log")
     await server.start()
     address = server.address
@@ -28,6 +40,7 @@ async def test_kafka_keeps_its_records_and_its_address_over_a_stop(tmp_path: Pat
     async with AIOKafkaProducer(bootstrap_servers=address, acks="all") as producer:
         await producer.send_and_wait("keep-journal", b"first")
     await server.stop()
+    spoil_class_archive(tmp_path)
     async with started(server):
         assert server.address == address
         async with AIOKafkaProducer(bootstrap_servers=address, acks="all") as producer:

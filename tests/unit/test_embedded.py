@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from stocktide.embedded import jars
+from stocktide.embedded.class_archive import ClassArchive
 from stocktide.embedded.java import find_java, java_version
 from stocktide.embedded.kafka import storage_identity
 from stocktide.embedded.ports import is_port_free, persisted_ports
@@ -45,6 +46,27 @@ async def test_a_note_of_ports_that_was_cut_short_is_made_anew(tmp_path: Path) -
     file = tmp_path / "ports.json"
     file.write_text('{"broker": 12')
     assert set(await persisted_ports(file, ("broker",))) == {"broker"}
+
+
+def test_only_a_broker_that_ended_normally_leaves_its_class_archive(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache, made = tmp_path / "cache", tmp_path / "classes.jsa"
+    cache.mkdir()
+    monkeypatch.setattr("stocktide.embedded.class_archive.cache_folder", lambda: cache)
+    archive = ClassArchive(fake_java(tmp_path / "java", "17"), "a.jar", tmp_path)
+    for ended_normally, kept in ((False, []), (True, [b"classes"])):
+        assert archive.use() == []
+        assert f"-XX:ArchiveClassesAtExit={made}" in archive.options()
+        made.write_bytes(b"classes")
+        archive.keep(ended_normally)
+        assert not made.exists()
+        assert [each.read_bytes() for each in cache.iterdir()] == kept
+    assert archive.options() == archive.use() != []
+    (file,) = cache.iterdir()
+    os.truncate(file, 3)
+    assert archive.use() == []
+    assert ClassArchive(fake_java(tmp_path / "other", "17"), "a.jar", tmp_path).use() == []
 
 
 def fake_java(folder: Path, version: str) -> Path:
