@@ -28,6 +28,7 @@ from stocktide.progress import WaitReporter
 from stocktide.retry import poll_until
 from stocktide.settings import Settings
 from stocktide.streams.contract.documents import Status
+from stocktide.streams.kafka.long_polls import limit_long_polls
 from stocktide.streams.kafka.topic_ids import read_topic_id
 from stocktide.streams.topics import CHANNEL_STOCK, RESERVATIONS
 from stocktide.wait_for_servers import START_SECONDS_MAX
@@ -63,9 +64,14 @@ def make_consumer(settings: Settings, **options: Any) -> AIOKafkaConsumer:
 
 
 async def make_feeds(
-    settings: Settings, stack: AsyncExitStack, producer: AIOKafkaProducer, consumer: AIOKafkaConsumer
+    settings: Settings,
+    stack: AsyncExitStack,
+    producer: AIOKafkaProducer,
+    consumer: AIOKafkaConsumer,
+    offsets: AIOKafkaConsumer,
 ) -> Feeds:
-    """The feeds, of which `consumer` reads those of stock. Raises StartError."""
+    """The feeds, of which `consumer` reads those of stock, and `offsets` asks for the ends. Raises StartError."""
+    limit_long_polls(consumer._fetcher)
     topic, order_topic = (each.full_name(settings.app_id) for each in (CHANNEL_STOCK, RESERVATIONS))
     read_epoch = partial(_read_epoch, producer, settings.feed_generation)
     hub = Hub(await _count_partitions(producer, topic), await _first_epoch(partial(read_epoch, topic)))
@@ -83,7 +89,7 @@ async def make_feeds(
         auto_offset_reset="earliest",
         max_partition_fetch_bytes=HISTORY_FETCH_BYTES_MAX,
     )
-    source = ChannelStockConsumer(consumer, topic, hub, partial(read_epoch, topic))
+    source = ChannelStockConsumer(consumer, topic, hub, partial(read_epoch, topic), offsets)
     return Feeds(hub, source, orders, tail, OrderHistory(make_reader, order_topic), OpenFeeds())
 
 

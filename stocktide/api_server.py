@@ -110,13 +110,14 @@ async def _start(settings: Settings, stack: AsyncExitStack, listening: socket.so
     stack.push_async_callback(redis.aclose)
     producer = make_producer(settings.kafka, **settings.kafka_access())
     consumer = make_consumer(settings, auto_offset_reset="earliest")
-    for client in (producer, consumer):
+    offsets = make_consumer(settings)
+    for client in (producer, consumer, offsets):
         stack.push_async_callback(client.stop)
         try:
             await client.start()
         except (KafkaError, OSError) as error:
             raise StartError(f"Kafka at {settings.kafka} refuses a client: {error}") from error
-    feeds = await make_feeds(settings, stack, producer, consumer)
+    feeds = await make_feeds(settings, stack, producer, consumer, offsets)
     make_webhooks = await prepare_webhooks(settings, stack, producer)
     access = make_access(settings, redis)
     handlers = _make_handlers(settings, stack, redis, producer, feeds, make_webhooks, access)

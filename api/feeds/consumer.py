@@ -36,8 +36,17 @@ Fetched = Mapping[TopicPartition, Sequence[ConsumerRecord]]
 class TopicConsumer:
     """Reads the topic into the hub while `run` runs."""
 
-    def __init__(self, consumer: AIOKafkaConsumer, topic: str, hub: TopicHub, read_epoch: ReadEpoch) -> None:
+    def __init__(
+        self,
+        consumer: AIOKafkaConsumer,
+        topic: str,
+        hub: TopicHub,
+        read_epoch: ReadEpoch,
+        offsets: AIOKafkaConsumer | None = None,
+    ) -> None:
         self._consumer = consumer
+        # A client that fetches nothing: Kafka answers the requests of a connection one after the other.
+        self._offsets = offsets or consumer
         self._read_epoch = read_epoch
         self._epoch_at = 0.0
         self._hub = hub
@@ -78,7 +87,7 @@ class TopicConsumer:
 
     async def ends(self) -> OffsetVector:
         """The present end of the topic. Raises KafkaError."""
-        found = await self._consumer.end_offsets(self._partitions)
+        found = await self._offsets.end_offsets(self._partitions)
         return tuple(found[partition] for partition in self._partitions)
 
     def _assign(self) -> None:
@@ -127,8 +136,15 @@ class TopicConsumer:
 class ChannelStockConsumer(TopicConsumer):
     """Reads `channel-stock` from its beginning."""
 
-    def __init__(self, consumer: AIOKafkaConsumer, topic: str, hub: Hub, read_epoch: ReadEpoch) -> None:
-        super().__init__(consumer, topic, hub, read_epoch)
+    def __init__(
+        self,
+        consumer: AIOKafkaConsumer,
+        topic: str,
+        hub: Hub,
+        read_epoch: ReadEpoch,
+        offsets: AIOKafkaConsumer | None = None,
+    ) -> None:
+        super().__init__(consumer, topic, hub, read_epoch, offsets)
         self._channels = hub
         self._ends: dict[TopicPartition, int] | None = None
 

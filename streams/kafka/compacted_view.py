@@ -19,8 +19,9 @@ from stocktide.streams.kafka.read_topic import topic_consumer
 logger = logging.getLogger(__name__)
 
 POLL_MS = 500
-# Kafka answers the requests of a connection one after the other: a call of `catch_up` waits behind a fetch.
-FETCH_MS = 100
+# Kafka answers the requests of a connection one after the other: a call of `catch_up` waits behind a fetch, which is
+# rare, and every fetch of an idle system costs Kafka a millisecond.
+FETCH_MS = 500
 RETRY_SECONDS = 1.0
 
 

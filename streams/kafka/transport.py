@@ -24,6 +24,7 @@ from faust.types import TP, ConsumerMessage
 from faust.types.tuples import ack_lock
 from mode.utils.futures import notify
 
+from stocktide.streams.kafka.long_polls import limit_long_polls
 from stocktide.streams.kafka.membership import watch_heartbeats
 
 # The scheme of the broker's URL that selects this transport.
@@ -31,10 +32,6 @@ SCHEME = "chunked"
 # A chunk is the unit of redelivery: large enough to amortise Faust's cost per event, small enough that a redelivery
 # takes milliseconds.
 CHUNK_RECORDS_MAX = 1_000
-# A partition whose records are buffered is left out of a fetch and joins the next one, so the long poll of such a fetch
-# bounds the latency. A fetch with all partitions returns at the first record, and may wait longer. Faust: 1,500 ms.
-FETCH_WAIT_MS_MAX = 100
-COMPLETE_FETCH_WAIT_MS_MAX = 500
 # Limit of a poll, after which the set of readable partitions is evaluated again.
 POLL_SECONDS_MAX = 0.2
 # Pause between checks of whether the tables are restored.
@@ -139,17 +136,6 @@ class ChunkConsumerThread(aiokafka.AIOKafkaConsumerThread):
         if self._consumer is not None and self._consumer._coordinator is not None:
             self._consumer._coordinator._group_instance_id = None
         await super().on_thread_stop()
-
-
-def limit_long_polls(fetcher: Any) -> None:
-    """Choose the wait of each fetch by whether partitions are left out of it."""
-    get_actions_per_node = fetcher._get_actions_per_node
-
-    def get_actions_and_limit_wait(assignment: Any) -> Any:
-        fetcher._fetch_max_wait_ms = FETCH_WAIT_MS_MAX if fetcher._records else COMPLETE_FETCH_WAIT_MS_MAX
-        return get_actions_per_node(assignment)
-
-    fetcher._get_actions_per_node = get_actions_and_limit_wait
 
 
 class _NoReadOffsets(defaultdict[Any, None]):
