@@ -240,14 +240,20 @@ def _make_metrics(
     metrics.register_stall_gauges(stalls)
     metrics.watch(
         {
-            "commands_waiting": ("Commands that wait for a call of the ledger", lambda: batcher.waiting),
+            "waiting_commands": ("Commands that wait for a call of the ledger", lambda: batcher.waiting),
             "feed_readers": ("Subscribers of feeds", lambda: feeds.hub.readers),
             "feed_rows": ("Channel updates held for the feeds", lambda: feeds.hub.rows),
             "order_feed_readers": ("Subscribers of feeds of orders", lambda: feeds.orders.readers),
             "order_feed_bytes": ("Bytes of changes held for the feeds of orders", lambda: feeds.orders.bytes),
-            "order_feeds_behind": ("Subscribers that get from Kafka what they missed", lambda: feeds.history.readers),
-            "feeds_late": ("Channels whose feeds wait long for a SKU that is known", lambda: len(snapshots.late)),
-            "resubmitted": ("Calls of the ledger that were made again", lambda: submitter.resubmitted),
+            "order_feed_late_readers": (
+                "Subscribers that get from Kafka what they missed",
+                lambda: feeds.history.readers,
+            ),
+            "feed_late_channels": (
+                "Channels whose feeds wait long for a SKU that is known",
+                lambda: len(snapshots.late),
+            ),
+            "resubmitted_batches_total": ("Calls of the ledger that were made again", lambda: submitter.resubmitted),
             "ready": ("1 while /readyz says so", lambda: float(readiness.latest.ready)),
         }
     )
@@ -262,7 +268,7 @@ async def _listen(
     handlers.metrics.watch(
         {
             "connections": ("Open connections", lambda: len(access.connections)),
-            "connections_refused": ("Connections that were refused", lambda: access.connections.refused),
+            "connections_refused_total": ("Connections that were refused", lambda: access.connections.refused),
             "keys": ("Keys that the API knows", lambda: len(access.ring)),
         }
     )

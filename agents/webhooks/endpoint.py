@@ -91,6 +91,12 @@ class Endpoint:
 
     async def run(self) -> None:
         """Send until cancelled, or until the epoch ends."""
+        try:
+            await self._send()
+        finally:
+            self._parts.metrics.forget_webhook(self.webhook.name)
+
+    async def _send(self) -> None:
         has_begun = False
         while True:
             try:
