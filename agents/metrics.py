@@ -27,6 +27,12 @@ class WorkerMetrics:
         self.outcomes = Counter(
             "stocktide_outcomes", "Decisions of commands from Kafka", ["outcome", "replayed"], registry=self.registry
         )
+        self.decided = Counter(
+            "stocktide_decided_commands",
+            "Settled commands of every source, without repeats",
+            ["outcome"],
+            registry=self.registry,
+        )
         self.batch_commands = Histogram(
             "stocktide_batch_commands", "Commands in a batch", buckets=_SIZES, registry=self.registry
         )
