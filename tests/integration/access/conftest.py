@@ -19,6 +19,7 @@ from tests.harness.servers import KafkaServer, RedisServer, new_app_id
 from tests.harness.system import RunningSystem, running_system
 from tests.harness.workers import WorkerGroup
 from tests.intake_payloads import SECRET
+from tests.packages import PROMETHEUS
 
 # Beyond what one process of tests may open beside its own files, so that the oldest are closed; above any other test.
 CONNECTIONS_MAX = 9_000
@@ -31,7 +32,8 @@ SHOP_ORIGIN = "https://shop.test"
 async def running(
     kafka: KafkaServer, valkey: RedisServer, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[RunningSystem]:
-    """`stocktide up` with its first keys, the intake of three platforms, and names that a test can move (`names`)."""
+    """`stocktide up` with its first keys, the intake of three platforms, names that a test can move (`names`), and a
+    Prometheus where one is installed."""
     folder = tmp_path_factory.mktemp("keyed")
     (folder / "names").touch()
     environ = {
@@ -43,7 +45,9 @@ async def running(
         "PYTHONPATH": str(Path(resolver.__file__).parent),
         "TEST_NAMES": str(folder / "names"),
     }
-    async with running_system(folder / "data", kafka.address, valkey.url, new_app_id(), environ) as system:
+    options = ["--with-prometheus"] * PROMETHEUS.is_installed()
+    at = folder / "data"
+    async with running_system(at, kafka.address, valkey.url, new_app_id(), environ, options=options) as system:
         yield system
 
 
