@@ -17,7 +17,8 @@ from prometheus_client.registry import Collector
 def make_registry() -> CollectorRegistry:
     """A registry with the version and the process's memory, CPU time and files. One per process of a system, so that
     tests can have several."""
-    disable_created_metrics()  # as many rows again, which nothing of ours reads
+    # As many rows again, which nothing of ours reads.
+    disable_created_metrics()  # type: ignore[no-untyped-call]
     registry = CollectorRegistry()
     ProcessCollector(registry=registry)
     info = Gauge("stocktide_build_info", "1, with the version", ["version"], registry=registry)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-import yaml
+import yaml  # type: ignore[import-untyped]
 
 from stocktide.api.access.caller import METRICS
 from stocktide.api.access.key_file import FOLDER_OWNER_ONLY, write_owner_only

@@ -14,6 +14,7 @@ from stocktide.streams.topics import DEAD_LETTERS
 from tests.harness import resolver
 from tests.harness.api_client import WAIT_SECONDS_MAX
 from tests.harness.eventually import eventually
+from tests.harness.otlp import Collector, running_collector
 from tests.harness.process import WITH_KEYS
 from tests.harness.servers import KafkaServer, RedisServer, new_app_id
 from tests.harness.system import RunningSystem, running_system
@@ -29,8 +30,15 @@ SHOP_ORIGIN = "https://shop.test"
 
 
 @pytest.fixture(scope="package")
+async def collector() -> AsyncIterator[Collector]:
+    """Where worker and API send the spans of traces that a test begins."""
+    async with running_collector() as found:
+        yield found
+
+
+@pytest.fixture(scope="package")
 async def running(
-    kafka: KafkaServer, valkey: RedisServer, tmp_path_factory: pytest.TempPathFactory
+    kafka: KafkaServer, valkey: RedisServer, collector: Collector, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[RunningSystem]:
     """`stocktide up` with its first keys, the intake of three platforms, names that a test can move (`names`), and a
     Prometheus where one is installed."""
@@ -44,6 +52,7 @@ async def running(
         **{f"STOCKTIDE_INTAKE_{name}_SECRET": SECRET for name in ("SHOPIFY", "YOUZAN", "QIMEN")},
         "PYTHONPATH": str(Path(resolver.__file__).parent),
         "TEST_NAMES": str(folder / "names"),
+        **collector.environ,
     }
     options = ["--with-prometheus"] * PROMETHEUS.is_installed()
     at = folder / "data"
