@@ -10,6 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import pytest
+
 from tests.browser.chromium import find_chromium
 
 FAKETIME = "/usr/lib/*/faketime/libfaketimeMT.so.1"
@@ -34,6 +36,13 @@ SECOND_REDIS = Package(
     "redis-server", lambda: shutil.which("redis-server") is not None, "the ledger is tested on Valkey ALONE"
 )
 CLOCKS = Package("faketime", lambda: find_faketime() is not None, "clocks that jump are NOT among the faults")
+
+PROMETHEUS = Package(
+    "prometheus",
+    lambda: all(map(shutil.which, ("prometheus", "promtool"))),
+    "alert rules and `up --with-prometheus` are NOT tested",
+)
+needs_promtool = pytest.mark.skipif(not PROMETHEUS.is_installed(), reason="prometheus is not installed")
 
 
 def warnings_about(*packages: Package) -> list[str]:
