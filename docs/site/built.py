@@ -1,0 +1,96 @@
+"""The check of the built site.
+
+In: a folder of HTML. Out: a sentence for each dead link, dead anchor, file of another host, and page without a link.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from html.parser import HTMLParser
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+# Elements that a browser loads by itself, and their attributes. Links that a reader follows may lead elsewhere.
+_LOADED = {"src", "srcset", "poster", "data"}
+_LOADED_LINKS = {"stylesheet", "preload", "preconnect", "dns-prefetch", "modulepreload", "icon", "manifest", "prefetch"}
+_FOREIGN_IN_CSS = re.compile(r"(?:url\(|@import)\s*[\"']?((?:https?:)?//[^\"')\s]+)")
+_NOT_A_FILE = ("mailto:", "javascript:", "data:")
+# The generator's page for paths that do not exist: nothing links to it, and its links are those of the host.
+_LINKED_BY_NOTHING = {"404.html", "index.html"}
+
+
+@dataclass
+class _Page(HTMLParser):
+    """What a page loads, links to, and can be linked by."""
+
+    loaded: list[str] = field(default_factory=list)
+    links: list[str] = field(default_factory=list)
+    anchors: set[str] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        super().__init__()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        given = {name: value for name, value in attrs if value is not None}
+        self.anchors.update(given[name] for name in ("id", "name") if name in given)
+        self.loaded += [value for name, value in given.items() if name in _LOADED]
+        if "style" in given:
+            self.loaded += _FOREIGN_IN_CSS.findall(given["style"])
+        if "href" in given:
+            is_loaded = tag == "link" and _LOADED_LINKS & set(given.get("rel", "").split())
+            (self.loaded if is_loaded else self.links).append(given["href"])
+
+
+def faults_of(site: Path) -> list[str]:
+    """A sentence for each fault; none for a good site."""
+    pages = {file.relative_to(site).as_posix(): _read(file) for file in sorted(site.rglob("*.html"))}
+    linked: set[str] = set(_LINKED_BY_NOTHING)
+    faults = []
+    for name, page in pages.items():
+        faults += [f"{name}: it loads {address}" for address in page.loaded if _host(address)]
+        for address in (*page.loaded, *page.links):
+            if _host(address) or address.startswith(_NOT_A_FILE) or name == "404.html":
+                continue
+            target, anchor = _target(site, name, address)
+            if target is None or not (site / target).is_file():
+                faults.append(f"{name}: the link {address} leads to no file")
+            elif anchor and target in pages and anchor not in pages[target].anchors:
+                faults.append(f"{name}: the link {address} leads to no heading")
+            if target and target != name:
+                linked.add(target)
+    faults += [f"{name}: no page links to it" for name in pages if name not in linked]
+    return faults + list(_foreign_in_files(site))
+
+
+def _read(file: Path) -> _Page:
+    page = _Page()
+    page.feed(file.read_text())
+    return page
+
+
+def _host(address: str) -> str:
+    try:
+        return urlsplit(address).netloc
+    except ValueError:
+        return address
+
+
+def _target(site: Path, page: str, address: str) -> tuple[str | None, str]:
+    """The file that a link leads to, relative to the site (None outside it), and the anchor in it."""
+    parts = urlsplit(address)
+    if not parts.path:
+        return page, unquote(parts.fragment)
+    file = (site / page).parent.joinpath(unquote(parts.path)).resolve()
+    if file.is_dir():
+        file /= "index.html"
+    root = site.resolve()
+    return (file.relative_to(root).as_posix() if file.is_relative_to(root) else None), unquote(parts.fragment)
+
+
+def _foreign_in_files(site: Path) -> Iterator[str]:
+    """Addresses of other hosts that style sheets load."""
+    for file in sorted(site.rglob("*.css")):
+        for address in _FOREIGN_IN_CSS.findall(file.read_text()):
+            yield f"{file.relative_to(site)}: it loads {address}"
