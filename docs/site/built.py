@@ -5,6 +5,7 @@ In: a folder of HTML. Out: a sentence for each dead link, dead anchor, file of a
 
 from __future__ import annotations
 
+import posixpath
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -45,7 +46,9 @@ class _Page(HTMLParser):
 
 def faults_of(site: Path) -> list[str]:
     """A sentence for each fault; none for a good site."""
-    pages = {file.relative_to(site).as_posix(): _read(file) for file in sorted(site.rglob("*.html"))}
+    files = {file.relative_to(site).as_posix() for file in site.rglob("*") if file.is_file()}
+    folders = {posixpath.dirname(name) or "." for name in files}
+    pages = {name: _read(site / name) for name in sorted(files) if name.endswith(".html")}
     linked: set[str] = set(_LINKED_BY_NOTHING)
     faults = []
     for name, page in pages.items():
@@ -53,12 +56,14 @@ def faults_of(site: Path) -> list[str]:
         for address in (*page.loaded, *page.links):
             if _host(address) or address.startswith(_NOT_A_FILE) or name == "404.html":
                 continue
-            target, anchor = _target(site, name, address)
-            if target is None or not (site / target).is_file():
+            target, anchor = _target(name, address)
+            if target in folders:
+                target = posixpath.normpath(posixpath.join(target, "index.html"))
+            if target not in files:
                 faults.append(f"{name}: the link {address} leads to no file")
             elif anchor and target in pages and anchor not in pages[target].anchors:
                 faults.append(f"{name}: the link {address} leads to no heading")
-            if target and target != name:
+            if target != name:
                 linked.add(target)
     faults += [f"{name}: no page links to it" for name in pages if name not in linked]
     return faults + list(_foreign_in_files(site))
@@ -77,16 +82,14 @@ def _host(address: str) -> str:
         return address
 
 
-def _target(site: Path, page: str, address: str) -> tuple[str | None, str]:
-    """The file that a link leads to, relative to the site (None outside it), and the anchor in it."""
+def _target(page: str, address: str) -> tuple[str, str]:
+    """The file or folder that a link leads to, from the root of the site, and the anchor in it."""
     parts = urlsplit(address)
+    anchor = unquote(parts.fragment)
     if not parts.path:
-        return page, unquote(parts.fragment)
-    file = (site / page).parent.joinpath(unquote(parts.path)).resolve()
-    if file.is_dir():
-        file /= "index.html"
-    root = site.resolve()
-    return (file.relative_to(root).as_posix() if file.is_relative_to(root) else None), unquote(parts.fragment)
+        return page, anchor
+    target = posixpath.normpath(posixpath.join(posixpath.dirname(page), unquote(parts.path)))
+    return target, anchor
 
 
 def _foreign_in_files(site: Path) -> Iterator[str]:
