@@ -45,6 +45,7 @@ def main() -> int:
         shutil.rmtree(folder, ignore_errors=True)
     write_pages(texts)
     shutil.copytree(ROOT / PROGRAM / "theme", _THEME)
+    shutil.copy(ROOT / PROGRAM / "site.css", _PAGES)
     titles = {page: title_of(text, page).replace("`", "") for page, text in texts.items()}
     fixed = (ROOT / PROGRAM / "zensical.toml").read_text()
     _CONFIGURATION.write_text(fixed.replace("[project]\n", f"[project]\n{as_toml(sections, titles)}", 1))

@@ -37,6 +37,8 @@ class _Page(HTMLParser):
         given = {name: value for name, value in attrs if value is not None}
         self.anchors.update(given[name] for name in ("id", "name") if name in given)
         self.loaded += [value for name, value in given.items() if name in _LOADED]
+        if given.get("data-md-component") == "source":
+            self.loaded.append("//the forge, for numbers of the repository")
         if "style" in given:
             self.loaded += _FOREIGN_IN_CSS.findall(given["style"])
         if "href" in given:

@@ -11,17 +11,18 @@ from pathlib import Path
 
 from docs.site.text import PageError
 
+_CONCEPTS = ("concepts/stock-kinds.md", "concepts/modes.md", "concepts/promises.md", "concepts/journal.md")
 # A name that ends in `?` may be missing, a pattern may match nothing; any other name without a page is an error.
 SECTIONS: dict[str, tuple[str, ...]] = {
     "Start": ("index.md", "tour.md", "first-hour.md", "examples/*"),
-    "Concepts": ("concepts/index.md", "concepts/*"),
+    "Concepts": ("concepts/index.md", *_CONCEPTS, "concepts/*"),
     "Recipes": ("recipes/index.md", "recipes/*", "intake.md", "webhooks.md", "clients/*"),
     "Contract": ("rules.md", "access.md", "http/index.md", "http/*", "messages/*", "errors.md", "settings/index.md"),
     "Operations": ("operations.md", "alerts.md?", "deployment.md?", "deploy/*", "releasing.md"),
     "Evidence": ("performance.md", "reliability.md"),
     "Design": ("architecture.md", "glossary.md", "decisions/index.md"),
     "Project": ("project/*",),
-    "简体中文": ("zh/index.md", "zh/tour.md", "zh/concepts/index.md", "zh/concepts/*"),
+    "简体中文": ("zh/index.md", "zh/tour.md", "zh/concepts/index.md", *(f"zh/{page}" for page in _CONCEPTS)),
 }
 # So many pages that their index alone is in the navigation; each is linked from there.
 BEHIND_AN_INDEX = ("errors/*", "settings/*", "decisions/*")

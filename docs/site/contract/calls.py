@@ -82,7 +82,9 @@ class HttpContract:
 
     def codes_of(self, call: Call) -> dict[str, list[str]]:
         """The codes of the problem documents of a call, by status."""
-        return {status: codes for status, answer in call.operation["responses"].items() if (codes := self._codes(answer))}
+        return {
+            status: codes for status, answer in call.operation["responses"].items() if (codes := self._codes(answer))
+        }
 
     def pages(self) -> Iterator[tuple[str, str]]:
         """Each page below `http/` with its text."""
@@ -91,7 +93,7 @@ class HttpContract:
             groups.setdefault(call.group, []).append(call)
         yield "index.md", self._index(groups)
         for group, calls in groups.items():
-            yield f"{group}.md", f"# {group}\n\n" + "\n".join(map(self._chapter, calls))
+            yield f"{group}.md", f"# HTTP: {group}\n\n" + "\n".join(map(self._chapter, calls))
         schemas = self.document["components"]["schemas"]
         yield _SCHEMAS, schema_page("Schemas of the HTTP API", "The bodies of requests and answers.", schemas)
 
@@ -99,7 +101,8 @@ class HttpContract:
         text = f"# The HTTP API\n\n{_INTRO}\n"
         for group, calls in groups.items():
             rows = "".join(
-                f"| [`{call.title}`]({group}.md#{call.anchor}) | {_cell(call.operation['summary'])} |\n" for call in calls
+                f"| [`{call.title}`]({group}.md#{call.anchor}) | {_cell(call.operation['summary'])} |\n"
+                for call in calls
             )
             text += f"\n## {group}\n\n| call | what it does |\n|---|---|\n{rows}"
         return text

@@ -31,7 +31,7 @@ SHOP_ORIGIN = "https://shop.test"
 async def running(
     kafka: KafkaServer, valkey: RedisServer, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[RunningSystem]:
-    """`stocktide up` with its first keys, the intake of three platforms, and names that a test can move (`names`)."""
+    """`stocktide up` with its first keys, the intake of four platforms, and names that a test can move (`names`)."""
     folder = tmp_path_factory.mktemp("keyed")
     (folder / "names").touch()
     environ = {
@@ -39,7 +39,7 @@ async def running(
         "STOCKTIDE_ORIGINS": SHOP_ORIGIN,
         "STOCKTIDE_CONNECTIONS_MAX": str(CONNECTIONS_MAX),
         "STOCKTIDE_WEBHOOK_ALLOW": f"{ALLOWED_ADDRESS}/32",
-        **{f"STOCKTIDE_INTAKE_{name}_SECRET": SECRET for name in ("SHOPIFY", "YOUZAN", "QIMEN")},
+        **{f"STOCKTIDE_INTAKE_{name}_SECRET": SECRET for name in ("SHOPIFY", "WOOCOMMERCE", "YOUZAN", "QIMEN")},
         "PYTHONPATH": str(Path(resolver.__file__).parent),
         "TEST_NAMES": str(folder / "names"),
     }
