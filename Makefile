@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo check check-all packages coverage format lint types test double-eleven bench bench-size bench-compare soak lock clean
+.PHONY: help setup demo check check-all packages coverage format lint types test double-eleven bench bench-size bench-compare soak docs docs-serve lock clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -62,10 +62,16 @@ bench-compare: setup ## measure the usual ways of reserving stock beside Stockti
 soak: setup ## long fault runs and slow tests, an hour and more
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m tests.soak
 
+docs: setup ## make the site of docs/ in build/docs; a warning, a dead link or a dead anchor is an error
+	@$(BIN)/python -m docs.site
+
+docs-serve: docs ## the same, then serve it until Ctrl-C
+	@echo "http://127.0.0.1:8001/" && $(BIN)/python -m http.server 8001 --bind 127.0.0.1 --directory build/docs
+
 lock: setup ## lock the dependencies again, with hashes
 	@$(BIN)/python -m pip install --quiet uv
 	@$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-annotate --no-header --all-extras \
 	  --python-version 3.11 -o requirements.lock pyproject.toml
 
 clean: ## remove what the targets made
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) build .mypy_cache .ruff_cache .pytest_cache .hypothesis

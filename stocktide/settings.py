@@ -51,8 +51,16 @@ _BOUNDS: dict[str, tuple[int, int]] = {
     "connections_max": (10, 1_000_000),
     "connections_per_address_max": (1, 1_000_000),
 }
-# Variables that other modules, the tests and the deployment read. A `*` stands for any text.
-_KNOWN_ELSEWHERE = ("FAILPOINTS", "KEY", "INTAKE_*_SECRET", "INTAKE_*_TOKEN", "MAPPINGS", "SOAK_*", "TEST_*")
+# Variables that other modules read, with their meaning; the tests read those without one. A `*` stands for any text.
+READ_ELSEWHERE = {
+    "KEY": "the key with which the commands call the API; without it they find the operator's",
+    "INTAKE_*_SECRET": "secret of a platform's webhooks, by the name of its mapping; enables that mapping",
+    "INTAKE_*_TOKEN": "bearer token of the calls with which a mapping fetches orders",
+    "MAPPINGS": "folder of further mappings, for the API and the worker",
+    "FAILPOINTS": "",
+    "SOAK_*": "",
+    "TEST_*": "",
+}
 # The likeness of `PRT` and `PORT` is 0.86, that of `REDIS_PORT` and `REDIS_PASSWORD` 0.75.
 _MISSPELT = 0.8
 _SUGGESTED = 0.6
@@ -193,9 +201,9 @@ def _unknown_variables(environ: Mapping[str, str]) -> Iterator[tuple[str, str, f
         given = name.upper().removeprefix(_PREFIX)
         if not name.upper().startswith(_PREFIX) or name.removeprefix(_PREFIX) in known:
             continue
-        if name.startswith(_PREFIX) and any(fnmatchcase(given, pattern) for pattern in _KNOWN_ELSEWHERE):
+        if name.startswith(_PREFIX) and any(fnmatchcase(given, pattern) for pattern in READ_ELSEWHERE):
             continue
-        names = (*known, *(pattern for pattern in _KNOWN_ELSEWHERE if "*" not in pattern))
+        names = (*known, *(pattern for pattern in READ_ELSEWHERE if "*" not in pattern))
         likeness, nearest = max((_likeness(given, each), each) for each in names)
         yield name, _PREFIX + nearest, likeness
 
@@ -212,6 +220,11 @@ def _parse(name: str, given: str, kind: type[Any]) -> Any:
         return int(given)
     except ValueError as error:
         raise SettingsError(f"{name} is {given!r}: {_bounds(name.removeprefix(_PREFIX).lower())}") from error
+
+
+def bounds_of(name: str) -> tuple[int, int] | None:
+    """The least and the most of a setting, by its field's name; None where it has no bounds."""
+    return _BOUNDS.get(name)
 
 
 def _bounds(name: str) -> str:

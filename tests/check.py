@@ -1,4 +1,4 @@
-"""The steps of `make check` and CI: format, lint, types, tests. All steps run, then the failed ones are listed.
+"""The steps of `make check` and CI: format, lint, types, docs, tests. All steps run, then the failed ones are listed.
 
 The sources are checked beside the tests, which leave some of two cores idle; their results come while the tests go on,
 so that pytest's closing line is the last line of the output.
@@ -76,6 +76,7 @@ def check_sources() -> list[CheckStep]:
         source_step("lua", "tests.lua_lint"),
         source_step("types", "mypy"),
         source_step("types of the example", "mypy", "examples/double-eleven"),
+        source_step("docs", "docs.site"),
     ]
 
 

@@ -40,7 +40,7 @@ async def collector() -> AsyncIterator[Collector]:
 async def running(
     kafka: KafkaServer, valkey: RedisServer, collector: Collector, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[RunningSystem]:
-    """`stocktide up` with its first keys, the intake of three platforms, names that a test can move (`names`), and a
+    """`stocktide up` with its first keys, the intake of four platforms, names that a test can move (`names`), and a
     Prometheus where one is installed."""
     folder = tmp_path_factory.mktemp("keyed")
     (folder / "names").touch()
@@ -49,7 +49,7 @@ async def running(
         "STOCKTIDE_ORIGINS": SHOP_ORIGIN,
         "STOCKTIDE_CONNECTIONS_MAX": str(CONNECTIONS_MAX),
         "STOCKTIDE_WEBHOOK_ALLOW": f"{ALLOWED_ADDRESS}/32",
-        **{f"STOCKTIDE_INTAKE_{name}_SECRET": SECRET for name in ("SHOPIFY", "YOUZAN", "QIMEN")},
+        **{f"STOCKTIDE_INTAKE_{name}_SECRET": SECRET for name in ("SHOPIFY", "WOOCOMMERCE", "YOUZAN", "QIMEN")},
         "PYTHONPATH": str(Path(resolver.__file__).parent),
         "TEST_NAMES": str(folder / "names"),
         **collector.environ,
