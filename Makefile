@@ -3,9 +3,11 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
+HELM := v3.22.0
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo check check-all packages coverage format lint types test double-eleven bench bench-size bench-compare soak lock clean
+.PHONY: help setup demo check check-all packages helm image coverage format lint types test double-eleven bench bench-size bench-compare soak lock clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -34,6 +36,13 @@ check-all: setup ## the same, and fail where Chromium, Redis or faketime is miss
 
 packages: ## install the Debian packages that some tests need (as root)
 	@apt-get -qq update && apt-get -qq install --yes --no-install-recommends chromium redis-server faketime
+
+helm: setup ## install the Helm that tests the chart, where there is Go
+	@GOBIN=$(CURDIR)/$(BIN) go install helm.sh/helm/v3/cmd/helm@$(HELM)
+
+image: ## build the image stocktide:VERSION, where there is Docker
+	@docker build --file deploy/docker/Dockerfile --build-arg VERSION=$(VERSION) \
+	  --build-arg REVISION=$$(git rev-parse HEAD) --tag stocktide:$(VERSION) .
 
 coverage: setup ## line and branch coverage of the tests that need no whole system, with a floor
 	@$(BIN)/pytest --cov --cov-report=term tests/unit tests/ledger tests/protocol

@@ -21,6 +21,7 @@ def check_settings(environ: Mapping[str, str]) -> Settings:
     assert ours
     assert not unread_variables(ours)
     kept = {name: value for name, value in ours.items() if not value.startswith("/") or name == "STOCKTIDE_DATA"}
-    if "STOCKTIDE_KAFKA_SASL_PASSWORD_FILE" in ours:
-        kept["STOCKTIDE_KAFKA_SASL_PASSWORD"] = "a password"
+    for name in ("STOCKTIDE_KAFKA_SASL_PASSWORD", "STOCKTIDE_REDIS_PASSWORD"):
+        if f"{name}_FILE" in ours:
+            kept[name] = "a password"
     return Settings.from_environment(kept)
