@@ -61,7 +61,7 @@ def judge_limits(settings: Settings, view: ProcessView) -> Iterator[Finding]:
     if view.descriptors_max is not None and view.descriptors_max < needed:
         yield wrong(
             f"{view.descriptors_max} file descriptors are allowed, and STOCKTIDE_CONNECTIONS_MAX={clients} needs "
-            f" {needed}: clients are refused before; LimitNOFILE=, ulimits, or fewer connections"
+            f"{needed}: clients are refused before; LimitNOFILE=, ulimits, or fewer connections"
         )
     if view.memory_max is None:
         yield note("memory is not limited here: a process that grows takes it from its neighbours; limit it")
@@ -158,7 +158,7 @@ def judge_worker(settings: Settings) -> Iterator[Finding]:
     elif _PASSING_NAME.fullmatch(name):
         yield wrong(
             f"STOCKTIDE_WORKER_NAME={name} looks like a name that changes with each start: its tables are read back "
-            "each time, and its partitions wait for the time-out of its old name; a name that stays, as a StatefulSet gives"
+            "each time, and its partitions wait for the time-out of its old name; a name that stays"
         )
     else:
         yield good(f"STOCKTIDE_WORKER_NAME={name}; no other worker may have it")
