@@ -31,11 +31,11 @@ double-eleven: setup ## one day of a shop, checked against numbers that were wor
 check: setup ## format, lint, types, all tests: what CI runs
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m tests.check
 
-check-all: setup ## the same, and fail where Chromium, Redis or faketime is missing
+check-all: setup ## the same, and fail where Chromium, Redis, Prometheus or faketime is missing
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m tests.check --all
 
 packages: ## install the Debian packages that some tests need (as root)
-	@apt-get -qq update && apt-get -qq install --yes --no-install-recommends chromium redis-server faketime
+	@apt-get -qq update && apt-get -qq install --yes --no-install-recommends chromium redis-server faketime prometheus
 
 helm: setup ## install the Helm that tests the chart, where there is Go
 	@GOBIN=$(CURDIR)/$(BIN) go install helm.sh/helm/v3/cmd/helm@$(HELM)
@@ -75,7 +75,7 @@ lock: setup ## lock the dependencies again, with hashes
 	@$(BIN)/python -m pip install --quiet uv
 	@$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-annotate --no-header --all-extras \
 	  --python-version 3.11 -o requirements.lock pyproject.toml
-	@$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-annotate --no-header \
+	@$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-annotate --no-header --extra otel \
 	  --constraints requirements.lock --python-version 3.11 -o deploy/docker/requirements.lock pyproject.toml
 
 clean: ## remove what the targets made

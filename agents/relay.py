@@ -11,7 +11,7 @@ import asyncio
 import logging
 import random
 from collections.abc import Callable, Coroutine, Sequence
-from typing import Any, NoReturn
+from typing import Any, NoReturn, Protocol
 
 from aiokafka.errors import KafkaError
 from redis.exceptions import RedisError
@@ -74,6 +74,13 @@ class _Superseded(StocktideError):
     """A marker of a higher term was read."""
 
 
+class BatchTraces(Protocol):
+    """Hears of the batches on their way through the journal (`agents.traced`)."""
+
+    def sent(self, entries: Sequence[OutboxEntry]) -> None: ...
+    def settled(self, positions: Sequence[Position]) -> None: ...
+
+
 _EXPECTED = (TakeoverError, _Unpublishable, _RelayRefused, _Superseded, OutOfRange, RedisError, KafkaError, OSError)
 
 
@@ -95,6 +102,7 @@ class Relay:
         limits: LedgerLimits | None = None,
         assigned: Callable[[], bool] = lambda: True,
         stall_seconds: float = STALL_SECONDS,
+        traces: BatchTraces | None = None,
     ) -> None:
         self._log = log
         self._control = control
@@ -104,6 +112,7 @@ class Relay:
         self._progress = ProgressReporter()
         self._assigned = assigned
         self._stall_seconds = stall_seconds
+        self._traces = traces
         self._reader = JournalReader()
         self._pending_appends: asyncio.Queue[asyncio.Future[int]] = asyncio.Queue(APPENDS_MAX)
         self._running: asyncio.Task[None] | None = None
@@ -206,6 +215,8 @@ class Relay:
     async def _append(self, entries: Sequence[OutboxEntry]) -> None:
         failpoints.hit("before_send")
         self.sent = entries[-1].batch
+        if self._traces is not None:
+            self._traces.sent(entries)
         values = [encode_record(self._record(entry)) for entry in entries]
         for entry, value in zip(entries, values, strict=True):
             if len(value) > JOURNAL_RECORD_BYTES_MAX:
@@ -256,6 +267,8 @@ class Relay:
                 self.stuck = None
             self.position = chunk[-1]
             self.error = None
+            if self._traces is not None:
+                self._traces.settled(chunk)
 
     async def _resend_if_stalled(self) -> NoReturn:
         """Send again from the oldest unsettled entry if no batch was settled for `stall_seconds` (rule R8)."""

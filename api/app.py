@@ -32,9 +32,11 @@ log = logging.getLogger(__name__)
 _NO_ROUTE = "none"
 
 
-def make_app(routes: Sequence[Route], metrics: ApiMetrics, access: AccessGuard) -> web.Application:
-    """The application with these routes."""
-    app = web.Application(middlewares=[_guard(metrics, access)], client_max_size=CALL_BYTES_MAX)
+def make_app(
+    routes: Sequence[Route], metrics: ApiMetrics, access: AccessGuard, outside: Sequence[Middleware] = ()
+) -> web.Application:
+    """The application with these routes; `outside` are middlewares around its own."""
+    app = web.Application(middlewares=[*outside, _guard(metrics, access)], client_max_size=CALL_BYTES_MAX)
     app.on_response_prepare.append(access.origins.add_headers)
     for route in routes:
         # A name may hold any printable character; aiohttp's default for `{name}` excludes braces.

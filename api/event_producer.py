@@ -17,6 +17,7 @@ from aiokafka.partitioner import murmur2
 
 from stocktide.errors import StocktideError
 from stocktide.streams.contract.events import BODY_BYTES_MAX
+from stocktide.streams.kafka.publish import MakeHeaders
 
 # Large enough to amortise the round trip, below the default limit of a broker.
 BATCH_BYTES_MAX = 256 * 1024
@@ -48,10 +49,11 @@ class ProduceFailed(StocktideError):
 
 
 class InputEventProducer:
-    """Writes events; the owner starts and stops `producer`."""
+    """Writes events; the owner starts and stops `producer`. `headers` are asked for once per write."""
 
-    def __init__(self, producer: AIOKafkaProducer) -> None:
+    def __init__(self, producer: AIOKafkaProducer, headers: MakeHeaders | None = None) -> None:
         self._producer = producer
+        self._headers = headers
         # Pending calls, completed calls, the error of the newest call ("" after a success), and the newest topic.
         self.waiting = 0
         self.written = 0
@@ -81,14 +83,15 @@ class InputEventProducer:
 
     async def _send(self, topic: str, partition: int, entries: Sequence[KeyValue]) -> list[Any]:
         acks = []
+        headers = [] if self._headers is None else self._headers()
         batch = self._producer.create_batch()
         for count, (key, value) in enumerate(entries):
             if count % RECORDS_PER_TURN_MAX == RECORDS_PER_TURN_MAX - 1:
                 await asyncio.sleep(0)
-            if batch.append(key=key, value=value, timestamp=None) is None:
+            if batch.append(key=key, value=value, timestamp=None, headers=headers) is None:
                 acks.append(await self._producer.send_batch(batch, topic, partition=partition))
                 batch = self._producer.create_batch()
-                batch.append(key=key, value=value, timestamp=None)
+                batch.append(key=key, value=value, timestamp=None, headers=headers)
         batch.close()
         acks.append(await self._producer.send_batch(batch, topic, partition=partition))
         return acks

@@ -8,9 +8,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from aiohttp import web
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import Counter, Gauge, Histogram, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
+from stocktide.streams.exposition import FunctionCounter, make_registry
 from stocktide.tables.settlement.stalls import StallMonitor, make_stall_gauges
 
 # A durable response takes a few ms; the deadline of a request is some seconds.
@@ -24,7 +25,7 @@ class ApiMetrics:
     """The metrics of one process, in their own registry."""
 
     def __init__(self) -> None:
-        self._registry = CollectorRegistry()
+        self._registry = make_registry()
         self._requests = Counter(
             "stocktide_api_requests",
             "Answered requests",
@@ -32,7 +33,7 @@ class ApiMetrics:
             registry=self._registry,
         )
         self._seconds = Histogram(
-            "stocktide_api_request_seconds",
+            "stocktide_api_request_duration_seconds",
             "From a request's head to its answer",
             ("route",),
             buckets=SECONDS_BUCKETS,
@@ -44,9 +45,13 @@ class ApiMetrics:
         self._refresh: Callable[[], None] = lambda: None
 
     def watch(self, numbers: Mapping[str, tuple[str, Callable[[], float]]]) -> None:
-        """Register gauges: by name, the help text and the function of the value."""
+        """Register numbers: by name, the help text and the function of the value. What ends in `_total` is a counter,
+        any other is a gauge."""
         for name, (text, number) in numbers.items():
-            Gauge(f"stocktide_api_{name}", text, registry=self._registry).set_function(number)
+            if name.endswith("_total"):
+                FunctionCounter(self._registry, f"stocktide_api_{name.removesuffix('_total')}", text, number)
+            else:
+                Gauge(f"stocktide_api_{name}", text, registry=self._registry).set_function(number)
 
     def register_stall_gauges(self, stalls: StallMonitor) -> None:
         """Register the gauges of stalls, refreshed for each scrape."""

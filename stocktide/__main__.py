@@ -55,6 +55,7 @@ def _with_settings(command: Callable[..., int]) -> Callable[..., None]:
 @click.option("--kafka", cls=ServerOption, metavar="HOST:PORT", help="A Kafka of yours, not the embedded one.")
 @click.option("--redis", cls=ServerOption, metavar="URL", help="A Redis or Valkey of yours, not the embedded one.")
 @click.option("--ready-file", type=_FILE, help="Written when it serves: addresses, process ids and keys, as JSON.")
+@click.option("--with-prometheus", is_flag=True, help="Start the Prometheus that is installed, too.")
 @_OPEN
 def up(
     data: Path | None,
@@ -62,6 +63,7 @@ def up(
     kafka: str | None,
     redis: str | None,
     ready_file: Path | None,
+    with_prometheus: bool,
     is_open: bool,
 ) -> None:
     """Run everything on this machine: Kafka, Valkey, worker, API, board."""
@@ -72,6 +74,7 @@ def up(
         embed_kafka=kafka is None and "STOCKTIDE_KAFKA" not in os.environ,
         embed_redis=redis is None and "STOCKTIDE_REDIS" not in os.environ,
         ready_file=ready_file,
+        with_prometheus=with_prometheus,
     )
     settings = Settings.from_environment(data=data, port=port, kafka=kafka, redis=redis, open=1 if is_open else None)
     sys.exit(run(settings, options))

@@ -14,8 +14,10 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
 from functools import partial
 from importlib.metadata import version
+from typing import TYPE_CHECKING
 
 from aiohttp import web
+from aiohttp.typedefs import Middleware
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.errors import KafkaError
 from redis.asyncio import Redis
@@ -65,13 +67,18 @@ from stocktide.streams.kafka.publish import OutputRow
 from stocktide.streams.kafka.raw_records import deliver_raw_records
 from stocktide.streams.kafka.read_topic import open_consumer
 from stocktide.streams.topics import ALERTS, AUDIT, JOURNAL, RESERVATIONS, STOCK, Topic
+from stocktide.streams.tracing import make_tracing
 from stocktide.tables.ledger.client import Ledger
 from stocktide.tables.ledger.connection import connect
 from stocktide.tables.ledger.control import LedgerControl
 from stocktide.tables.ledger.submission import Submitter
 from stocktide.tables.settlement.listener import SettlementListener
 from stocktide.tables.settlement.stalls import StallMonitor
+from stocktide.traced_parts import make_batcher, make_submitter, record_headers, request_middlewares
 from stocktide.wait_for_servers import START_SECONDS_MAX, wait_for_servers
+
+if TYPE_CHECKING:
+    from stocktide.streams.spans import Tracing
 
 logger = logging.getLogger(__name__)
 
@@ -106,6 +113,8 @@ async def serve(settings: Settings) -> None:
 
 
 async def _start(settings: Settings, stack: AsyncExitStack, listening: socket.socket) -> None:
+    if (tracing := make_tracing("api")) is not None:
+        stack.push_async_callback(tracing.stop)
     await wait_for_servers(settings, START_SECONDS_MAX)
     redis = connect(settings.redis, **settings.redis_access())
     stack.push_async_callback(redis.aclose)
@@ -120,13 +129,13 @@ async def _start(settings: Settings, stack: AsyncExitStack, listening: socket.so
     feeds = await make_feeds(settings, stack, producer, consumer)
     make_webhooks = await prepare_webhooks(settings, stack, producer)
     access = make_access(settings, redis)
-    handlers = _make_handlers(settings, stack, redis, producer, feeds, make_webhooks, access)
+    handlers = _make_handlers(settings, stack, redis, producer, feeds, make_webhooks, access, tracing)
     await handlers.readiness.check()
     reporting = report_while_waiting(logger.warning, "the API", handlers.readiness.trouble)
     for work in (feeds.source.run(), handlers.readiness.watch(), reporting, *access.watches()):
         stack.push_async_callback(_cancel, asyncio.create_task(work))
     drain = Drain(settings.drain_seconds, handlers.readiness, feeds.open_feeds)
-    await _listen(handlers, feeds, stack, listening, access, drain)
+    await _listen(handlers, feeds, stack, listening, access, request_middlewares(tracing), drain)
     stack.push_async_callback(drain.run)  # the first that runs when the process stops
     _log_address(settings, listening, len(access.ring))
 
@@ -139,20 +148,21 @@ def _make_handlers(
     feeds: Feeds,
     make_webhooks: Callable[[KnownChannels], WebhookHandlers],
     access: Access,
+    tracing: Tracing | None,
 ) -> Handlers:
     settlements = SettlementListener(redis, settings.app_id)
     settlements.start()
     stack.push_async_callback(settlements.stop)
     limits = settings.ledger_limits()
     ledger = Ledger(redis, settings.app_id, limits)
-    submitter = Submitter(ledger, settlements)
+    submitter = make_submitter(ledger, settlements, tracing)
     reads = SettledReads(settlements, settings.request_seconds)
     stale = _make_stale_reads(settings, stack, reads)
-    batcher = CommandBatcher(submitter)
+    batcher = make_batcher(submitter, tracing)
     stack.push_async_callback(batcher.close)
     known = KnownChannels(submitter)
     stack.push_async_callback(known.close)
-    event_producer = InputEventProducer(producer)
+    event_producer = InputEventProducer(producer, record_headers(tracing))
     probe = health.ApiProgressProbe(settings.app_id, feeds.source, feeds.tail, settlements, batcher, event_producer)
     stalls = StallMonitor(probe.look, partial(_alert, event_producer, settings), f"api {settings.host}:{settings.port}")
     stack.push_async_callback(_cancel, asyncio.create_task(stalls.run()))
@@ -243,14 +253,20 @@ def _make_metrics(
     metrics.register_stall_gauges(stalls)
     metrics.watch(
         {
-            "commands_waiting": ("Commands that wait for a call of the ledger", lambda: batcher.waiting),
+            "waiting_commands": ("Commands that wait for a call of the ledger", lambda: batcher.waiting),
             "feed_readers": ("Subscribers of feeds", lambda: feeds.hub.readers),
             "feed_rows": ("Channel updates held for the feeds", lambda: feeds.hub.rows),
             "order_feed_readers": ("Subscribers of feeds of orders", lambda: feeds.orders.readers),
             "order_feed_bytes": ("Bytes of changes held for the feeds of orders", lambda: feeds.orders.bytes),
-            "order_feeds_behind": ("Subscribers that get from Kafka what they missed", lambda: feeds.history.readers),
-            "feeds_late": ("Channels whose feeds wait long for a SKU that is known", lambda: len(snapshots.late)),
-            "resubmitted": ("Calls of the ledger that were made again", lambda: submitter.resubmitted),
+            "order_feed_late_readers": (
+                "Subscribers that get from Kafka what they missed",
+                lambda: feeds.history.readers,
+            ),
+            "feed_late_channels": (
+                "Channels whose feeds wait long for a SKU that is known",
+                lambda: len(snapshots.late),
+            ),
+            "resubmitted_batches_total": ("Calls of the ledger that were made again", lambda: submitter.resubmitted),
             "ready": ("1 while /readyz says so", lambda: float(readiness.latest.ready)),
         }
     )
@@ -263,14 +279,15 @@ async def _listen(
     stack: AsyncExitStack,
     listening: socket.socket,
     access: Access,
+    outside: Sequence[Middleware],
     drain: Drain,
 ) -> None:
     routes = with_documents(make_routes(handlers), version("stocktide"))
-    app = make_app(routes, handlers.metrics, access.guard)
+    app = make_app(routes, handlers.metrics, access.guard, outside)
     handlers.metrics.watch(
         {
             "connections": ("Open connections", lambda: len(access.connections)),
-            "connections_refused": ("Connections that were refused", lambda: access.connections.refused),
+            "connections_refused_total": ("Connections that were refused", lambda: access.connections.refused),
             "keys": ("Keys that the API knows", lambda: len(access.ring)),
         }
     )

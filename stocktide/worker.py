@@ -17,6 +17,7 @@ from stocktide.main_loop import configure_logging, run_main, run_unless_stopped,
 from stocktide.progress import report_while_waiting
 from stocktide.settings import Settings
 from stocktide.streams.shutdown import force_exit
+from stocktide.streams.tracing import make_tracing
 from stocktide.tables.ledger.connection import connect
 from stocktide.wait_for_servers import START_SECONDS_MAX, wait_for_servers
 from stocktide.worker_parts import Worker
@@ -59,11 +60,13 @@ async def work(settings: Settings) -> None:
     """Start everything, work until a signal, stop everything. Raises CommandError, WorkerFailed."""
     stop = stop_on_signals()
     async with AsyncExitStack() as stack:
+        if (tracing := make_tracing("worker")) is not None:
+            stack.push_async_callback(tracing.stop)
         access = settings.redis_access()
         redis, relay_redis = connect(settings.redis, **access), connect(settings.redis, **access)
         for client in (redis, relay_redis):
             stack.push_async_callback(client.aclose)
-        worker = Worker(settings, redis, relay_redis)
+        worker = Worker(settings, redis, relay_redis, tracing)
         if await run_unless_stopped(stop, _start(worker, settings, stack)):
             try:
                 await run_unless_stopped(stop, worker.watch())

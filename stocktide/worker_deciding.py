@@ -10,16 +10,15 @@ import os
 import secrets
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from redis.asyncio import Redis
 
 from stocktide.agents.endpoint import EvictionMonitor
-from stocktide.agents.intake import Intake, submit_movements, submit_orders
+from stocktide.agents.intake import submit_movements, submit_orders
 from stocktide.agents.maintenance.audit_schedule import AuditSchedule, run_audit_process
 from stocktide.agents.maintenance.expiry import run_expiry
 from stocktide.agents.maintenance.restate import RestatePass
-from stocktide.agents.mapping.agent import MappingAgent
 from stocktide.agents.metrics import WorkerMetrics
 from stocktide.agents.partition_workers import PartitionWorkers
 from stocktide.agents.relay import Relay
@@ -32,10 +31,14 @@ from stocktide.streams.topics import ALERTS, DEAD_LETTERS, INTAKE, JOURNAL, MOVE
 from stocktide.tables.derived_rows import DerivedTopics
 from stocktide.tables.ledger.client import Ledger
 from stocktide.tables.ledger.control import LedgerControl
-from stocktide.tables.ledger.submission import Submitter
 from stocktide.tables.settlement.listener import SettlementListener
 from stocktide.tables.settlement.stalls import StepStatus
+from stocktide.traced_agents import make_intake, make_mapping_agent, make_relay_traces
+from stocktide.traced_parts import make_submitter
 from stocktide.worker_role import WorkerRole
+
+if TYPE_CHECKING:
+    from stocktide.streams.spans import Tracing
 
 # The partition of `orders` whose owner runs the relay of shard 0: the shard of that number.
 SHARD = 0
@@ -44,24 +47,34 @@ SHARD = 0
 class DecidingRole(WorkerRole):
     """Decides. `redis` is for commands; the relay's blocking read needs its own client, `relay_redis`."""
 
-    def __init__(self, settings: Settings, redis: Redis, relay_redis: Redis, metrics: WorkerMetrics) -> None:
-        super().__init__(settings, deciding_group(settings.app_id), settings.worker_name, metrics)
+    def __init__(
+        self,
+        settings: Settings,
+        redis: Redis,
+        relay_redis: Redis,
+        metrics: WorkerMetrics,
+        tracing: Tracing | None = None,
+    ) -> None:
+        super().__init__(settings, deciding_group(settings.app_id), settings.worker_name, metrics, tracing)
+        self._tracing = tracing
         app_id = settings.app_id
         self._redis = redis
         self._limits = settings.ledger_limits()
         self._settlements = SettlementListener(redis, app_id)
-        self.submitter = Submitter(Ledger(redis, app_id, self._limits), self._settlements)
+        self.submitter = make_submitter(Ledger(redis, app_id, self._limits), self._settlements, tracing)
         self._relay_assignment = RelayAssignment(partial(self._make_relay, relay_redis))
         self._eviction = EvictionMonitor(redis)
         self.steps = {"expiry": StepStatus()}
         dead_letters, alerts = DEAD_LETTERS.full_name(app_id), ALERTS.full_name(app_id)
-        intake = Intake(self.submitter, self.publisher, dead_letters, alerts, metrics)
+        intake = make_intake(tracing, self.submitter, self.publisher, dead_letters, alerts, metrics)
         for topic, submit in ((ORDERS, submit_orders), (MOVEMENTS, submit_movements)):
             workers = PartitionWorkers(topic.name, partial(submit, intake=intake), self.app.membership)
             self.workers[topic] = workers
             self._consume(topic, workers.follow)
         mappings = read_mappings()
-        mapping = MappingAgent(mappings, read_tokens(mappings), self.publisher, app_id, settings.partitions, metrics)
+        mapping = make_mapping_agent(
+            *(tracing, mappings, read_tokens(mappings), self.publisher, app_id, settings.partitions, metrics)
+        )
         self.workers[INTAKE] = PartitionWorkers(INTAKE.name, mapping.map_chunk, self.app.membership)
         self._consume(INTAKE, self.workers[INTAKE].follow)
         self.app.on_partitions_assigned.connect(self._on_assigned)
@@ -109,7 +122,11 @@ class DecidingRole(WorkerRole):
         owner = f"{settings.worker_name}-{os.getpid()}-{secrets.token_hex(4)}"
         source = DerivedTopics(settings.kafka, settings.app_id, **self._security)
         return Relay(
-            log, LedgerControl(redis, settings.app_id), owner, source=source, limits=self._limits, assigned=assigned
+            *(log, LedgerControl(redis, settings.app_id), owner),
+            source=source,
+            limits=self._limits,
+            assigned=assigned,
+            traces=make_relay_traces(self._tracing),
         )
 
     def _make_audit_schedule(self) -> AuditSchedule:

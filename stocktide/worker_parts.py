@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from aiokafka import AIOKafkaConsumer
 from redis.asyncio import Redis
@@ -25,6 +26,9 @@ from stocktide.worker_publishing import PublishingRole
 from stocktide.worker_role import WorkerFailed, WorkerRole
 from stocktide.worker_webhooks import WebhooksPart
 
+if TYPE_CHECKING:
+    from stocktide.streams.spans import Tracing
+
 WATCH_SECONDS = 0.5
 
 
@@ -32,14 +36,14 @@ class Worker:
     """One worker with its roles. `redis` is for commands; the relay's blocking read needs its own client,
     `relay_redis`."""
 
-    def __init__(self, settings: Settings, redis: Redis, relay_redis: Redis) -> None:
+    def __init__(self, settings: Settings, redis: Redis, relay_redis: Redis, tracing: Tracing | None = None) -> None:
         self._settings = settings
         metrics = WorkerMetrics()
         self.metrics = metrics
         role = settings.worker_role
-        self._deciding = None if role == PUBLISH else DecidingRole(settings, redis, relay_redis, metrics)
-        publishing = None if role == DECIDE else PublishingRole(settings, metrics)
-        self._webhooks = None if role == DECIDE else WebhooksPart(settings, metrics)
+        self._deciding = None if role == PUBLISH else DecidingRole(settings, redis, relay_redis, metrics, tracing)
+        publishing = None if role == DECIDE else PublishingRole(settings, metrics, tracing)
+        self._webhooks = None if role == DECIDE else WebhooksPart(settings, metrics, tracing)
         self._roles: Sequence[WorkerRole] = [each for each in (self._deciding, publishing) if each is not None]
         self.endpoint = WorkerEndpoint(metrics.registry, self.troubles, self._refresh_metrics)
         self._kafka_probe = KafkaProbe(self._make_consumer)

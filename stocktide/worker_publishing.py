@@ -7,12 +7,11 @@ from __future__ import annotations
 
 import time
 from functools import partial
+from typing import TYPE_CHECKING
 
 from aiokafka.errors import KafkaError
 
-from stocktide.agents.channel_stock.agent import StockAgent
 from stocktide.agents.channel_stock.compare import compare
-from stocktide.agents.derive.agent import Derivation
 from stocktide.agents.maintenance.restate import JournalTrimmer
 from stocktide.agents.metrics import WorkerMetrics
 from stocktide.agents.partition_workers import PartitionWorkers
@@ -26,7 +25,11 @@ from stocktide.streams.kafka.publish import OutputRow
 from stocktide.streams.topics import CHANNEL_STOCK, JOURNAL, JOURNAL_POSITIONS, STOCK
 from stocktide.tables.changelog_table import make_published_table
 from stocktide.tables.recovery.checkpoints import read_checkpoints
+from stocktide.traced_agents import make_derivation, make_stock_agent
 from stocktide.worker_role import WorkerRole
+
+if TYPE_CHECKING:
+    from stocktide.streams.spans import Tracing
 
 # The journal's partition whose owner trims it.
 SHARD = 0
@@ -35,18 +38,23 @@ SHARD = 0
 class PublishingRole(WorkerRole):
     """Publishes."""
 
-    def __init__(self, settings: Settings, metrics: WorkerMetrics) -> None:
-        super().__init__(settings, publishing_group(settings.app_id), f"{settings.worker_name}-publish", metrics)
+    def __init__(self, settings: Settings, metrics: WorkerMetrics, tracing: Tracing | None = None) -> None:
+        member = f"{settings.worker_name}-publish"
+        super().__init__(settings, publishing_group(settings.app_id), member, metrics, tracing)
         app_id = settings.app_id
         positions_topic, updates_topic = JOURNAL_POSITIONS.full_name(app_id), CHANNEL_STOCK.full_name(app_id)
         positions = make_published_table(self.app, "journal_positions", positions_topic, 1)
         updates = make_published_table(self.app, "channel_stock", updates_topic, settings.partitions)
         tick = PublicationTick(time.monotonic)
         open_log = partial(KafkaLog, settings.kafka, JOURNAL.full_name(app_id), **self._security)
-        derivation = Derivation(positions, positions_topic, self.publisher, app_id, metrics, tick.work, open_log)
+        derivation = make_derivation(
+            *(tracing, positions, positions_topic, self.publisher, app_id, metrics, tick.work, open_log)
+        )
         workers = PartitionWorkers(JOURNAL.name, derivation.derive, self.app.membership, tick)
         self.workers[JOURNAL] = workers
-        self.stock = StockAgent(updates, self.publisher, updates_topic, settings.publish_interval_ms, metrics, tick)
+        self.stock = make_stock_agent(
+            *(tracing, updates, self.publisher, updates_topic, settings.publish_interval_ms, metrics, tick)
+        )
         self._consume(JOURNAL, workers.follow)
         self._consume(STOCK, self.stock.follow)
         self.app.on_restored = self._on_restored

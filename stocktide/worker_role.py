@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Awaitable, Callable, Coroutine
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from aiokafka.errors import KafkaError
 
@@ -23,6 +23,10 @@ from stocktide.settings import Settings
 from stocktide.streams.app import chunk_topic, make_app
 from stocktide.streams.kafka.publish import OutputRow, Publisher, make_producer
 from stocktide.streams.topics import ALERTS, DEAD_LETTERS, Topic
+from stocktide.traced_parts import record_headers
+
+if TYPE_CHECKING:
+    from stocktide.streams.spans import Tracing
 
 logger = logging.getLogger(__name__)
 
@@ -44,7 +48,9 @@ class WorkerRole:
     # Only the publishing role has one.
     stock: StockAgent | None = None
 
-    def __init__(self, settings: Settings, group: str, member: str, metrics: WorkerMetrics) -> None:
+    def __init__(
+        self, settings: Settings, group: str, member: str, metrics: WorkerMetrics, tracing: Tracing | None = None
+    ) -> None:
         self._settings = settings
         self._security = settings.kafka_access()
         self.metrics = metrics
@@ -58,7 +64,7 @@ class WorkerRole:
             security=self._security,
         )
         producer = make_producer(settings.kafka, **self._security)
-        self.publisher = Publisher(producer, self.app.membership, self._set_aside)
+        self.publisher = Publisher(producer, self.app.membership, self._set_aside, record_headers(tracing))
         self._refused_rows = RefusedRowHandler(
             self.publisher.publish, DEAD_LETTERS.full_name(settings.app_id), ALERTS.full_name(settings.app_id)
         )

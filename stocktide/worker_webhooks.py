@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from typing import TYPE_CHECKING
 
 import msgspec
 from aiokafka import AIOKafkaConsumer
@@ -35,6 +36,10 @@ from stocktide.streams.topics import (
 from stocktide.streams.webhooks.addresses import parse_networks
 from stocktide.streams.webhooks.calls import make_session
 from stocktide.streams.webhooks.definition import PartitionHealth, Webhook, decode_health, decode_webhook
+from stocktide.traced_agents import make_session_of, make_webhook_traces
+
+if TYPE_CHECKING:
+    from stocktide.streams.spans import Tracing
 
 logger = logging.getLogger(__name__)
 
@@ -42,8 +47,9 @@ logger = logging.getLogger(__name__)
 class WebhooksPart:
     """The sender of one worker, with its own consumer group and producer."""
 
-    def __init__(self, settings: Settings, metrics: WorkerMetrics) -> None:
+    def __init__(self, settings: Settings, metrics: WorkerMetrics, tracing: Tracing | None = None) -> None:
         self._settings = settings
+        self._tracing = tracing
         self._metrics = metrics
         self._membership = Membership(SESSION_MS / 1000)
         self.publisher = Publisher(make_producer(settings.kafka, **settings.kafka_access()), self._membership)
@@ -85,6 +91,7 @@ class WebhooksPart:
             **settings.kafka_access(),
         )
         async with make_session(parse_networks(settings.webhook_allow)) as client:
+            traces = make_webhook_traces(self._tracing)
 
             def make(partitions: list[int], epoch: int) -> Session:
                 parts = EndpointParts(
@@ -98,7 +105,7 @@ class WebhooksPart:
                     alert=lambda id_, reason: self._alert(id_, reason, epoch),
                     metrics=self._metrics,
                 )
-                return Session(partitions, self._session_parts(view), parts)
+                return make_session_of(traces, partitions, self._session_parts(view), parts)
 
             sender = WebhookSender(consumer, self._name(CHANNEL_STOCK), self._membership, view, make)
             await sender.run()

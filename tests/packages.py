@@ -11,6 +11,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import pytest
+
 from tests.browser.chromium import find_chromium
 
 FAKETIME = "/usr/lib/*/faketime/libfaketimeMT.so.1"
@@ -45,6 +47,13 @@ HELM = Package(
     "helm", lambda: find_helm() is not None, "the chart of deploy/helm is NOT rendered or validated", "make helm"
 )
 CLOCKS = Package("faketime", lambda: find_faketime() is not None, "clocks that jump are NOT among the faults")
+
+PROMETHEUS = Package(
+    "prometheus",
+    lambda: all(map(shutil.which, ("prometheus", "promtool"))),
+    "alert rules and `up --with-prometheus` are NOT tested",
+)
+needs_promtool = pytest.mark.skipif(not PROMETHEUS.is_installed(), reason="prometheus is not installed")
 
 
 def warnings_about(*packages: Package) -> list[str]:

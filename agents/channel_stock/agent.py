@@ -160,6 +160,7 @@ class StockAgent:
         self._interval_ms = interval_ms
         self._metrics = metrics
         self._tick = tick
+        self._publisher_type: Callable[..., ChannelPublisher] = ChannelPublisher
         self._stretch = IntervalStretch(time.monotonic, tick.work.seconds)
         self._channel_publishers: dict[int, ChannelPublisher] = {}
         self._changed = asyncio.Event()
@@ -233,7 +234,7 @@ class StockAgent:
         conflation = Conflation(
             lambda key: self._table.read(partition, key), self._interval_ms, time.monotonic, self._stretch
         )
-        return ChannelPublisher(
+        return self._publisher_type(
             partition, epoch, self._table, self._publisher, self._topic, conflation, self._tick, self._changed
         )
 

@@ -137,6 +137,8 @@ class Derivation:
         )
         for topic, topic_rows in made:
             self._metrics.rows.labels(topic.name).inc(len(topic_rows))
+        for outcome, number in rows.outcomes.items():
+            self._metrics.decided.labels(outcome).inc(number)
         await self._store(chunk.partition, reader, checkpoints, epoch)
 
     def _shard_state(self, shard: int, epoch: int) -> _ShardState:

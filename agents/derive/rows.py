@@ -5,6 +5,7 @@ In: decisions, in the journal's order. Out: the rows of each topic; of states on
 
 from __future__ import annotations
 
+from collections import Counter as Tally
 from collections.abc import Iterator
 from itertools import chain
 from typing import Any
@@ -67,10 +68,13 @@ class RowCollector:
         # Tombstones of keys that a repair removed; they precede later rows.
         self._removed: dict[Topic, list[OutputRow]] = {RESERVATIONS: [], ADJUSTMENTS: [], STOCK: []}
         self._events: dict[Topic, list[OutputRow]] = {ALERTS: [], AUDIT: [], DEAD_LETTERS: []}
+        # Commands by outcome, repeats left out.
+        self.outcomes: Tally[str] = Tally()
 
     def add(self, decision: RawDecision) -> None:
         """Add a batch; it is newer than all before."""
         batch, restates = decision.batch, _only_restates(decision)
+        self.outcomes.update(result.outcome for result in decision.results if not result.replayed)
         for order in decision.orders:
             if order.changed and not is_parked(order.record):
                 if _APPROVAL in bytes(order.record):

@@ -15,6 +15,7 @@ import logging
 import random
 import time
 from collections.abc import Awaitable, Callable, Iterable
+from contextlib import AbstractContextManager, nullcontext
 
 import aiohttp
 from msgspec import Struct
@@ -44,6 +45,10 @@ BREAKER_FAILURES, BREAKER_SECONDS = 5, 20.0
 RETRY_SECONDS = 1.0
 
 
+def _untraced(_: str, __: Batch) -> AbstractContextManager[object]:
+    return nullcontext()
+
+
 class EndpointParts(Struct, frozen=True):
     """What all endpoints of a worker share. `publish_acks(partition, rows)` and `publish_health(rows)` return when
     Kafka has the rows; they raise MembershipLost. `share` is this worker's part of all partitions."""
@@ -57,6 +62,8 @@ class EndpointParts(Struct, frozen=True):
     publish_health: Callable[[list[OutputRow]], Awaitable[object]]
     alert: Callable[[str, str], Awaitable[object]]
     metrics: WorkerMetrics
+    # What is around each call, by the webhook's name.
+    calling: Callable[[str, Batch], AbstractContextManager[object]] = _untraced
 
 
 class _CallFailed(StocktideError):
@@ -91,6 +98,12 @@ class Endpoint:
 
     async def run(self) -> None:
         """Send until cancelled, or until the epoch ends."""
+        try:
+            await self._send()
+        finally:
+            self._parts.metrics.forget_webhook(self.webhook.name)
+
+    async def _send(self) -> None:
         has_begun = False
         while True:
             try:
@@ -161,7 +174,8 @@ class Endpoint:
         breaker = await self._breakers.get_breaker(self.webhook.name)
         try:
             async with breaker:
-                result = await call(self._parts.session, self.webhook, batch.id, batch.body)
+                with self._parts.calling(self.webhook.name, batch):
+                    result = await call(self._parts.session, self.webhook, batch.id, batch.body)
                 if not result.ok:
                     raise _CallFailed
         except OpenedState:

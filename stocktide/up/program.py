@@ -1,4 +1,4 @@
-"""The worker or the API as a supervised child process whose `/readyz` says when it is ready."""
+"""The worker, the API or Prometheus as a supervised child process whose `/readyz` says when it is ready."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class ProgramNotReady(CommandError):
 
 
 class Program(ChildProcess):
-    """A child process. `command` runs it, `address` is `http://HOST:PORT` of its `/readyz`."""
+    """A child process. `command` runs it, `address` is `http://HOST:PORT` of its `ready_path`."""
 
     def __init__(
         self,
@@ -44,6 +44,7 @@ class Program(ChildProcess):
         address: str,
         log: Path,
         progress: Echo = silent,
+        ready_path: str = "/readyz",
     ) -> None:
         super().__init__(f"the {name}", log, STOP_SECONDS_MAX)
         self.name = name
@@ -51,6 +52,7 @@ class Program(ChildProcess):
         self._command = command
         self._environ = environ
         self._progress = progress
+        self._ready_path = ready_path
         self._last_answer: str | None = None
 
     async def start(self) -> None:
@@ -78,7 +80,7 @@ class Program(ChildProcess):
 
     async def _is_ready(self, session: aiohttp.ClientSession) -> bool:
         try:
-            async with session.get(f"{self.address}/readyz", ssl=False) as answer:
+            async with session.get(f"{self.address}{self._ready_path}", ssl=False) as answer:
                 self._last_answer = parse_reasons(await answer.text())
                 return answer.status == 200 and self.running
         except (aiohttp.ClientError, TimeoutError, OSError):

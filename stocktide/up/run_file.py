@@ -30,7 +30,8 @@ LOOPBACK = ("127.0.0.1", "localhost", "::1", "0.0.0.0")
 @dataclass(frozen=True, slots=True)
 class ReadyFile:
     """The ready file's content. `topics` maps our names to the broker's, `pids` a part to its process. `publisher` is
-    the address of the worker that publishes, where that is a process of its own."""
+    the address of the worker that publishes, where that is a process of its own, `prometheus` that of the Prometheus of
+    `--with-prometheus`."""
 
     api: str
     worker: str
@@ -40,6 +41,7 @@ class ReadyFile:
     topics: dict[str, str]
     pids: dict[str, int]
     publisher: str = ""
+    prometheus: str = ""
     # The first set by role; empty without keys. The files are for their owner only.
     keys: dict[str, str] = field(default_factory=dict, repr=False)
 
@@ -49,9 +51,9 @@ class ReadyFile:
         return urlsplit(self.api).port or 0
 
     def as_json(self) -> dict[str, Any]:
-        """The fields; without `publisher` and `keys` where there are none."""
+        """The fields; without `publisher`, `prometheus` and `keys` where there are none."""
         content = asdict(self)
-        for name in ("publisher", "keys"):
+        for name in ("publisher", "prometheus", "keys"):
             if not content[name]:
                 del content[name]
         return content

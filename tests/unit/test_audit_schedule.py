@@ -50,12 +50,12 @@ async def test_a_drift_is_an_alert_and_a_number_until_it_was_put_right() -> None
         ("drift", "A", None, -3),
         ("drift", "", "o1", None),
     ]
-    assert sample(metrics, "stocktide_drift", subject="order", side="table") == 1
-    assert sample(metrics, "stocktide_drifts") == 2
+    assert sample(metrics, "stocktide_audit_drift_keys", subject="order", side="table") == 1
+    assert sample(metrics, "stocktide_audit_drifting_keys") == 2
     await audit_once(CLEAN, alerts, metrics)
-    assert len(alerts.values("t-alerts")) == 2 and sample(metrics, "stocktide_drifts") == 0
-    assert sample(metrics, "stocktide_drift", subject="order", side="table") is None
-    assert sample(metrics, "stocktide_audit_compared", side="redis") == 20
+    assert len(alerts.values("t-alerts")) == 2 and sample(metrics, "stocktide_audit_drifting_keys") == 0
+    assert sample(metrics, "stocktide_audit_drift_keys", subject="order", side="table") is None
+    assert sample(metrics, "stocktide_audit_compared_records", side="redis") == 20
 
 
 async def test_the_alerts_of_a_catastrophe_have_an_end() -> None:
@@ -71,7 +71,7 @@ async def test_an_audit_that_fails_is_counted_and_ends_nothing(failure: Exceptio
     metrics = WorkerMetrics()
     await audit_once(failure, RecordingPublisher(), metrics)
     assert sample(metrics, "stocktide_audits_unfinished_total") == 1
-    assert sample(metrics, "stocktide_audited_at_seconds") == 0
+    assert sample(metrics, "stocktide_audit_end_timestamp_seconds") == 0
 
 
 async def test_alerts_of_a_worker_that_lost_its_shard_are_dropped() -> None:

@@ -14,11 +14,13 @@ from stocktide.streams.topics import DEAD_LETTERS
 from tests.harness import resolver
 from tests.harness.api_client import WAIT_SECONDS_MAX
 from tests.harness.eventually import eventually
+from tests.harness.otlp import Collector, running_collector
 from tests.harness.process import WITH_KEYS
 from tests.harness.servers import KafkaServer, RedisServer, new_app_id
 from tests.harness.system import RunningSystem, running_system
 from tests.harness.workers import WorkerGroup
 from tests.intake_payloads import SECRET
+from tests.packages import PROMETHEUS
 
 # Beyond what one process of tests may open beside its own files, so that the oldest are closed; above any other test.
 CONNECTIONS_MAX = 9_000
@@ -28,10 +30,18 @@ SHOP_ORIGIN = "https://shop.test"
 
 
 @pytest.fixture(scope="package")
+async def collector() -> AsyncIterator[Collector]:
+    """Where worker and API send the spans of traces that a test begins."""
+    async with running_collector() as found:
+        yield found
+
+
+@pytest.fixture(scope="package")
 async def running(
-    kafka: KafkaServer, valkey: RedisServer, tmp_path_factory: pytest.TempPathFactory
+    kafka: KafkaServer, valkey: RedisServer, collector: Collector, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[RunningSystem]:
-    """`stocktide up` with its first keys, the intake of three platforms, and names that a test can move (`names`)."""
+    """`stocktide up` with its first keys, the intake of three platforms, names that a test can move (`names`), and a
+    Prometheus where one is installed."""
     folder = tmp_path_factory.mktemp("keyed")
     (folder / "names").touch()
     environ = {
@@ -42,8 +52,11 @@ async def running(
         **{f"STOCKTIDE_INTAKE_{name}_SECRET": SECRET for name in ("SHOPIFY", "YOUZAN", "QIMEN")},
         "PYTHONPATH": str(Path(resolver.__file__).parent),
         "TEST_NAMES": str(folder / "names"),
+        **collector.environ,
     }
-    async with running_system(folder / "data", kafka.address, valkey.url, new_app_id(), environ) as system:
+    options = ["--with-prometheus"] * PROMETHEUS.is_installed()
+    at = folder / "data"
+    async with running_system(at, kafka.address, valkey.url, new_app_id(), environ, options=options) as system:
         yield system
 
 
