@@ -3,9 +3,11 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
+HELM := v3.22.0
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo check check-all packages coverage format lint types test double-eleven bench bench-size bench-compare soak docs docs-serve lock clean
+.PHONY: help setup demo check check-all packages helm image coverage format lint types test double-eleven bench bench-size bench-compare soak docs docs-serve lock clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -34,6 +36,13 @@ check-all: setup ## the same, and fail where Chromium, Redis, Prometheus or fake
 
 packages: ## install the Debian packages that some tests need (as root)
 	@apt-get -qq update && apt-get -qq install --yes --no-install-recommends chromium redis-server faketime prometheus
+
+helm: setup ## install the Helm that tests the chart, where there is Go
+	@GOBIN=$(CURDIR)/$(BIN) go install helm.sh/helm/v3/cmd/helm@$(HELM)
+
+image: ## build the image stocktide:VERSION, where there is Docker
+	@docker build --file deploy/docker/Dockerfile --build-arg VERSION=$(VERSION) \
+	  --build-arg REVISION=$$(git rev-parse HEAD) --tag stocktide:$(VERSION) .
 
 coverage: setup ## line and branch coverage of the tests that need no whole system, with a floor
 	@$(BIN)/pytest --cov --cov-report=term tests/unit tests/ledger tests/protocol
@@ -72,6 +81,8 @@ lock: setup ## lock the dependencies again, with hashes
 	@$(BIN)/python -m pip install --quiet uv
 	@$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-annotate --no-header --all-extras \
 	  --python-version 3.11 -o requirements.lock pyproject.toml
+	@$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-annotate --no-header --extra otel \
+	  --constraints requirements.lock --python-version 3.11 -o deploy/docker/requirements.lock pyproject.toml
 
 clean: ## remove what the targets made
 	rm -rf $(VENV) build .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -173,12 +173,13 @@ def repair(locate: LocateSystem, plan: bool, apply: bool, actor: str | None, **o
 
 
 @cli.command(short_help="Show the settings; find what is missing or unsafe.")
+@click.option("--deploy", "is_deployed", is_flag=True, help="Also this process: run it where a worker or an API runs.")
 @for_system()
-def doctor(locate: LocateSystem) -> int:
+def doctor(locate: LocateSystem, is_deployed: bool) -> int:
     """Show the settings and look for what is missing or unsafe. Exit status 1 if something is wrong."""
     from stocktide.doctor.command import run
 
-    return run(locate().settings)
+    return run(locate().settings, is_deployed)
 
 
 @cli.command(short_help="Tell every change of a SKU, from the log alone.")

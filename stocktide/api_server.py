@@ -54,6 +54,7 @@ from stocktide.api.spec.served import with_documents
 from stocktide.api.stale.reads import PublishedTables, StaleReads
 from stocktide.api.stale.topic_copy import TopicCopy
 from stocktide.api_access import Access, make_access
+from stocktide.api_drain import Drain
 from stocktide.api_feeds import Feeds, make_consumer, make_feeds
 from stocktide.api_webhooks import prepare_webhooks
 from stocktide.errors import CommandError, StartError
@@ -134,7 +135,9 @@ async def _start(settings: Settings, stack: AsyncExitStack, listening: socket.so
     reporting = report_while_waiting(logger.warning, "the API", handlers.readiness.trouble)
     for work in (feeds.source.run(), handlers.readiness.watch(), reporting, *access.watches()):
         stack.push_async_callback(_cancel, asyncio.create_task(work))
-    await _listen(handlers, feeds, stack, listening, access, request_middlewares(tracing))
+    drain = Drain(settings.drain_seconds, handlers.readiness, feeds.open_feeds)
+    await _listen(handlers, feeds, stack, listening, access, request_middlewares(tracing), drain)
+    stack.push_async_callback(drain.run)  # the first that runs when the process stops
     _log_address(settings, listening, len(access.ring))
 
 
@@ -278,6 +281,7 @@ async def _listen(
     listening: socket.socket,
     access: Access,
     outside: Sequence[Middleware],
+    drain: Drain,
 ) -> None:
     routes = with_documents(make_routes(handlers), version("stocktide"))
     app = make_app(routes, handlers.metrics, access.guard, outside)
@@ -293,6 +297,7 @@ async def _listen(
         feeds.close()
 
     app.on_shutdown.append(end_feeds)
+    app.on_response_prepare.append(drain.close_connection)
     try:
         tls = None if access.certificate is None else access.certificate.context
         await listen(app, listening, stack, STOP_SECONDS_MAX, access.connections, tls)

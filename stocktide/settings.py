@@ -42,6 +42,7 @@ _BOUNDS: dict[str, tuple[int, int]] = {
     # A late count reads the movements of at most an hour ahead (tables/ledger/lua/includes/history.lua).
     "future_seconds_max": (0, 3_600),
     "request_seconds": (1, 300),
+    "drain_seconds": (0, 600),
     "outbox_max": (1, 1_000_000),
     "restate_seconds": (1, 86_400),
     "audit_interval": (0, 604_800),
@@ -91,6 +92,9 @@ class Settings(ServerAccess):
     approval_seconds: int = field(default=3_600, metadata={"help": "how long a forced order waits for its approval"})
     future_seconds_max: int = field(default=600, metadata={"help": "how far ahead of our clock an event may be dated"})
     request_seconds: int = field(default=5, metadata={"help": "deadline of an API request"})
+    drain_seconds: int = field(
+        default=0, metadata={"help": "how long an API that is told to stop serves on, not ready, as its feeds end"}
+    )
     outbox_max: int = field(default=2_000, metadata={"help": "batches in the outbox before `busy`"})
     restate_seconds: int = field(
         default=43_200, metadata={"help": "how often every SKU and open order is written to the journal anew"}

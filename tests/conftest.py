@@ -18,7 +18,7 @@ settings.load_profile("untimed")
 
 # The folders, and in them the files, whose tests take longest run first: at the end, where several processes share the
 # tests, none of them waits for one that just began a long file.
-FOLDERS = ("faults", "integration", "browser", "protocol", "ledger", "unit")
+FOLDERS = ("faults", "integration", "browser", "protocol", "ledger", "deploy", "unit")
 LONG_FILES = ("worker", "stalls", "start", "replay", "up", "explain", "backup", "package", "sizes", "rebuild")
 # All files of such a folder share a system.
 SHARING_FOLDERS = ("tests/integration/access", "tests/integration/api", "tests/integration/webhooks")

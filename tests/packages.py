@@ -6,6 +6,7 @@ In: packages. Out: a warning about the tests that are skipped without them.
 from __future__ import annotations
 
 import shutil
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,11 +20,12 @@ FAKETIME = "/usr/lib/*/faketime/libfaketimeMT.so.1"
 
 @dataclass(frozen=True, slots=True)
 class Package:
-    """A Debian package; `lost` says what is not tested without it."""
+    """A program or a Debian package; `lost` says what is not tested without it, `installed_by` what installs it."""
 
     name: str
     is_installed: Callable[[], bool]
     lost: str
+    installed_by: str = "make packages"
 
 
 def find_faketime() -> Path | None:
@@ -31,9 +33,18 @@ def find_faketime() -> Path | None:
     return next(Path("/").glob(FAKETIME.removeprefix("/")), None)
 
 
+def find_helm() -> str | None:
+    """The program `helm`, that of `make helm` first."""
+    own = Path(sys.executable).with_name("helm")
+    return str(own) if own.exists() else shutil.which("helm")
+
+
 CHROMIUM = Package("chromium", lambda: find_chromium() is not None, "the tests of the pages are SKIPPED")
 SECOND_REDIS = Package(
     "redis-server", lambda: shutil.which("redis-server") is not None, "the ledger is tested on Valkey ALONE"
+)
+HELM = Package(
+    "helm", lambda: find_helm() is not None, "the chart of deploy/helm is NOT rendered or validated", "make helm"
 )
 CLOCKS = Package("faketime", lambda: find_faketime() is not None, "clocks that jump are NOT among the faults")
 
@@ -48,7 +59,7 @@ needs_promtool = pytest.mark.skipif(not PROMETHEUS.is_installed(), reason="prome
 def warnings_about(*packages: Package) -> list[str]:
     """A warning for each package that is missing. Nothing is installed: `make packages` does that."""
     return [
-        f"{package.name} is not installed: {package.lost} (`make packages` installs it)"
+        f"{package.name} is not installed: {package.lost} (`{package.installed_by}` installs it)"
         for package in packages
         if not package.is_installed()
     ]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import islice
 
 from aiohttp import web
 
@@ -22,6 +23,11 @@ class FeedConnection:
         self.request = request
         self._ended: FeedEnded | None = None
         self._subscription: Subscription | None = None
+
+    @property
+    def is_ending(self) -> bool:
+        """Whether it was told to end."""
+        return self._ended is not None
 
     def end(self, reason: FeedEnded) -> None:
         """End the feed with this reason; the task that writes it raises the reason."""
@@ -72,3 +78,9 @@ class OpenFeeds:
         for connection in found:
             connection.end(FeedEnded(code, detail))
         return len(found)
+
+    def end_some(self, number: int, code: CloseCode, detail: str) -> None:
+        """End so many feeds, whichever, of those that were not told to end before."""
+        open_ones = (connection for connection in self._connections if not connection.is_ending)
+        for connection in list(islice(open_ones, number)):
+            connection.end(FeedEnded(code, detail))

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from random import randrange
 
 from aiohttp import web
 
@@ -33,6 +34,8 @@ READERS_MAX = 10_000
 LINGER_SECONDS = 5.0
 # The pause of a browser before it reconnects.
 RECONNECT_MS = 1_000
+# Clients of a process that stops come back within this time and the pause, not all in the same instant.
+RECONNECT_SPREAD_MS = 2_000
 
 _HEADERS = {
     "Content-Type": "text/event-stream",
@@ -116,12 +119,16 @@ class FeedStream:
         connection: FeedConnection,
         write: Callable[[bytes], Awaitable[None]],
     ) -> None:
-        await write(f"retry: {RECONNECT_MS}\n\n".encode() + self._start.status(SSE))
+        await write(_retry(RECONNECT_MS) + self._start.status(SSE))
         given = request.headers.get("Last-Event-ID") or parse_query(request).get("last_event_id")
         since = await self._start.resume(name, given, id_tail, SSE, write, connection.check)
         subscription = subscribe(since)
         connection.attach(subscription)
         await subscription.run(write)
+
+
+def _retry(pause_ms: int) -> bytes:
+    return f"retry: {pause_ms}\n\n".encode()
 
 
 def _disconnect(request: web.Request, name: str, reason: FeedEnded) -> None:
@@ -131,6 +138,8 @@ def _disconnect(request: web.Request, name: str, reason: FeedEnded) -> None:
     if transport is None:
         return
     frame = SSE.event("error", encode(FeedError(reason.name, str(reason))))
+    if reason.code is CloseCode.SHUTTING_DOWN:
+        frame = _retry(RECONNECT_MS + randrange(RECONNECT_SPREAD_MS)) + frame
     # Written directly, because the response waits for the client; chunked like the response, with the last chunk.
     transport.write(b"%x\r\n%s\r\n0\r\n\r\n" % (len(frame), frame))
     transport.close()

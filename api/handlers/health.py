@@ -49,6 +49,7 @@ class Readiness:
         self._checks = checks
         self._changed = changed
         self._latest = Status(False, {"start": "not checked yet"})
+        self._stopping: str | None = None
 
     @property
     def latest(self) -> Status:
@@ -59,14 +60,23 @@ class Readiness:
         """The reasons of the newest status; None if ready."""
         return "; ".join(self._latest.reasons.values()) or None
 
+    def stop(self, reason: str) -> None:
+        """Be not ready from now on, whatever the checks find."""
+        self._stopping = reason
+        self._become(self._latest.reasons)
+
     async def check(self) -> Status:
         """Run all checks concurrently, within CHECK_SECONDS_MAX."""
         found = await asyncio.gather(*(_bounded(check) for check in self._checks.values()))
         reasons = {name: reason for name, reason in zip(self._checks, found, strict=True) if reason is not None}
-        before, self._latest = self._latest, Status(not reasons, reasons)
+        self._become(reasons)
+        return self._latest
+
+    def _become(self, reasons: Mapping[str, str]) -> None:
+        stopping = {} if self._stopping is None else {"stop": self._stopping}
+        before, self._latest = self._latest, Status(not (reasons or stopping), {**reasons, **stopping})
         if before.ready != self._latest.ready:
             self._changed(self._latest)
-        return self._latest
 
     async def watch(self) -> None:
         """Check every WATCH_SECONDS until cancelled."""

@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 
 import click
 
+from stocktide.doctor.deployment import examine_deployment
 from stocktide.doctor.finding import Finding, Severity, note
 from stocktide.doctor.kafka import examine_kafka
 from stocktide.doctor.progress import examine_processes, examine_progress
@@ -25,12 +26,12 @@ from stocktide.wait_for_servers import redact_url
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
-def run(settings: Settings, echo: Echo = click.echo) -> int:
-    """Examine everything; the exit status: 1 if something is wrong."""
+def run(settings: Settings, is_deployed: bool = False, echo: Echo = click.echo) -> int:
+    """Examine everything, with `is_deployed` this process too; the exit status: 1 if something is wrong."""
     echo("settings:")
     for line in shown_settings(settings):
         echo(f"  {line}")
-    findings = asyncio.run(examine(settings))
+    findings = asyncio.run(examine(settings, is_deployed))
     echo("findings:")
     for finding in findings:
         for line in wrapped(f"  {finding.severity.value:<6} {finding.what}", terminal_width(), indent=9):
@@ -49,9 +50,11 @@ def shown_settings(settings: Settings) -> Iterator[str]:
         yield f"STOCKTIDE_{spec.name.upper()}={value}"
 
 
-async def examine(settings: Settings) -> list[Finding]:
-    """Examine Kafka, Redis, the processes and their progress, all at once."""
-    examinations = (examine_kafka, examine_redis, examine_processes, examine_progress)
+async def examine(settings: Settings, is_deployed: bool = False) -> list[Finding]:
+    """Examine Kafka, Redis, the processes and their progress, and the deployment, all at once."""
+    examinations = [examine_kafka, examine_redis, examine_processes, examine_progress]
+    if is_deployed:
+        examinations.append(examine_deployment)
     found = await asyncio.gather(*(examine_part(settings) for examine_part in examinations))
     return [*judge_encryption(settings), *chain.from_iterable(found)]
 

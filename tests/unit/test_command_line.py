@@ -110,14 +110,19 @@ async def test_a_start_that_fails_leaves_the_ready_file_of_another_system(tmp_pa
 async def test_a_redis_that_is_not_there_is_named_without_its_password() -> None:
     port = pick_free_port()
     url = f"redis://user:secret@127.0.0.1:{port}/0"
-    done = await stocktide("doctor", environ={"STOCKTIDE_REDIS": url, "STOCKTIDE_KAFKA": f"127.0.0.1:{port}"})
+    done = await stocktide(
+        "doctor", "--deploy", environ={"STOCKTIDE_REDIS": url, "STOCKTIDE_KAFKA": f"127.0.0.1:{port}"}
+    )
     assert done.status == 1
     assert f"no Redis answers at redis://user:***@127.0.0.1:{port}/0" in done.out
     assert f"no Kafka answers at 127.0.0.1:{port}" in done.out
+    assert "STOCKTIDE_WORKER_NAME is the default" in done.out
     assert "secret" not in done.out + done.err
 
 
 async def test_a_url_that_is_none_is_named() -> None:
-    done = await stocktide("doctor", environ={"STOCKTIDE_REDIS": "nonsense", "STOCKTIDE_KAFKA": "127.0.0.1:1"})
+    done = await stocktide(
+        "doctor", "--deploy", environ={"STOCKTIDE_REDIS": "nonsense", "STOCKTIDE_KAFKA": "127.0.0.1:1"}
+    )
     assert done.status == 1
     assert "nonsense is no Redis URL" in done.out
