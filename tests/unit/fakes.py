@@ -114,8 +114,8 @@ class RecordingPublisher:
         self.gate = asyncio.Event()
         self.gate.set()
         self.failures: list[Exception] = []
-        # Topics whose writes wait.
-        self.held: set[str] = set()
+        # Topics whose writes wait for the event.
+        self.held: dict[str, asyncio.Event] = {}
         # Writes that wait for the gate.
         self.waiting = 0
 
@@ -135,8 +135,8 @@ class RecordingPublisher:
     ) -> dict[int, int]:
         self.waiting += 1
         await self.gate.wait()
-        while topic in self.held:
-            await asyncio.sleep(0.01)
+        if topic in self.held:
+            await self.held[topic].wait()
         self.waiting -= 1
         if self.failures:
             raise self.failures.pop()

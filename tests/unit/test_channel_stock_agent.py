@@ -166,9 +166,9 @@ async def test_a_change_of_mode_is_an_alert_before_it_is_an_update_and_a_repeat_
 async def test_updates_do_not_depend_on_the_topic_of_alerts(stock: StockHarness, monkeypatch: Any) -> None:
     monkeypatch.setattr("stocktide.agents.channel_stock.agent.ALERTS_FIRST_SECONDS", 0.01)
     await stock.process_all(row("A", 1, 5))
-    stock.publisher.held.add(ALERTS)
+    held = stock.publisher.held[ALERTS] = asyncio.Event()
     event = await stock.process(row("A", 2, 0))
     await eventually(lambda: len(stock.publisher.topics[TOPIC]) == 2)
     assert not event.acked, "a successor would raise the alert once more"
-    stock.publisher.held.clear()
+    held.set()
     await eventually(lambda: event.acked)
