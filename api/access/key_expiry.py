@@ -1,7 +1,7 @@
 """Alerts about keys that expire soon: each key once a day in its last week.
 
-In: the keys that the API process knows. Out: rows of `alerts` of type `key_expiring`. Every API process raises them; the
-rows of one key and day are the same.
+In: the keys that the API process knows. Out: rows of `alerts` of type `key_expiring`. Every API process raises them;
+the rows of one key and day are the same.
 """
 
 from __future__ import annotations

@@ -40,18 +40,18 @@ def test_the_alert_names_key_holder_channel_and_days_and_whether_there_is_a_succ
 
 async def test_a_key_is_raised_once_a_day_and_again_where_the_write_failed() -> None:
     written: list[OutputRow] = []
-    now, fails = NOW, True
+    clock, fails = [NOW], True
 
     async def publish(rows: list[OutputRow]) -> None:
         if fails:
             raise OSError("gone")
         written.extend(rows)
 
-    alerts = KeyExpiryAlerts(lambda: [ending(6.5)], publish, lambda: now)
+    alerts = KeyExpiryAlerts(lambda: [ending(6.5)], publish, lambda: clock[0])
     with pytest.raises(OSError, match="gone"):
         await alerts.check_once()
     fails = False
-    for now in (NOW, NOW + HOUR_MS, NOW + 14 * HOUR_MS, NOW + DAY_MS):
+    for clock[0] in (NOW, NOW + HOUR_MS, NOW + 14 * HOUR_MS, NOW + DAY_MS):
         await alerts.check_once()
     assert len({alert["id"] for alert in values(written)}) == len(written) == 2
     other = KeyExpiryAlerts(lambda: [ending(6.5)], publish, lambda: NOW + 2 * HOUR_MS)
