@@ -55,7 +55,8 @@ class KeyExpiryAlerts:
     async def check_once(self) -> None:
         """Raise what was not raised today."""
         alerts = expiring_keys(list(self._records()), self._clock_ms())
-        if new := [(b"", encode(alert)) for alert in alerts if alert.id not in self._written]:
+        new: list[OutputRow] = [(b"", encode(alert)) for alert in alerts if alert.id not in self._written]
+        if new:
             await self._publish(new)
         self._written = {alert.id for alert in alerts}
 
