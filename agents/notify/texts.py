@@ -28,7 +28,6 @@ _WORDS: dict[str, tuple[str, str]] = {
     "warehouse": ("warehouse", "仓库"),
     "order": ("order", "订单"),
     "event": ("event", "事件"),
-    "test": ("test alert", "测试告警"),
     "alerts": ("alerts", "条告警"),
     "critical": ("critical", "严重"),
     "warning": ("warning", "警告"),
