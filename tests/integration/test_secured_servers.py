@@ -44,14 +44,14 @@ def acl_line(app_id: str) -> str:
 async def allow_what_the_page_says(kafka: SecuredKafka, app_id: str) -> None:
     """Give the Kafka user the rights of the page."""
     lines = re.findall(r"^kafka-acls.sh .*$", OPERATIONS_PAGE.read_text(), re.MULTILINE)
-    assert len(lines) == 6
+    assert len(lines) == 7
     for line in lines:
         operations = tuple(re.findall(r"--operation (\w+)", line))
+        pattern = PREFIXED if "--resource-pattern-type prefixed" in line else LITERAL
         if named := re.search(r"--topic stocktide(\S*)", line):
-            pattern = PREFIXED if "--resource-pattern-type prefixed" in line else LITERAL
             await kafka.allow(TOPIC, app_id + named[1], operations, pattern)
         elif named := re.search(r"--group stocktide(\S*)", line):
-            await kafka.allow(GROUP, app_id + named[1], operations, LITERAL)
+            await kafka.allow(GROUP, app_id + named[1], operations, pattern)
         else:
             assert "--cluster" in line
             await kafka.allow(CLUSTER, "kafka-cluster", operations, LITERAL)

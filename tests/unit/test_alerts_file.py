@@ -65,7 +65,11 @@ def test_the_example_of_the_page_is_a_file_and_its_table_has_every_type(tmp_path
         ("https://oapi.dingtalk.com/", "http://10.0.0.1/", "receivers[0].url: its address is not public"),
         ('url: "https', 'url_file: u, url: "https', "receivers[0].url: it is given in more than one way"),
         ("kind: dingtalk", "kind: dingtalk, secret_file: none", "receivers[0].secret_file: none cannot be read"),
-        ("kind: dingtalk", "kind: dingtalk, secret_variable: ABSENT", "receivers[0].secret_variable: ABSENT is not set"),
+        (
+            "kind: dingtalk",
+            "kind: dingtalk, secret_variable: ABSENT",
+            "receivers[0].secret_variable: ABSENT is not set",
+        ),
         ("kind: dingtalk", "kind: slack, secret_variable: SET", "receivers[0].secret: a robot of slack has none"),
         ("kind: dingtalk", "kind: webhook", "receivers[0]: a webhook needs `secret_file`"),
         ("kind: dingtalk", "kind: webhook, secret_variable: SET", "receivers[0].secret: it has to be `whsec_`"),
