@@ -57,6 +57,8 @@ READ_ELSEWHERE = {
     "KEY": "the key with which the commands call the API; without it they find the operator's",
     "INTAKE_*_SECRET": "secret of a platform's webhooks, by the name of its mapping; enables that mapping",
     "INTAKE_*_TOKEN": "bearer token of the calls with which a mapping fetches orders",
+    "ALERTS_*_SECRET": "secret of a receiver of alerts, by its name",
+    "ALERTS_*_URL": "address of a receiver of alerts, by its name",
     "MAPPINGS": "folder of further mappings, for the API and the worker",
     "FAILPOINTS": "",
     "SOAK_*": "",
@@ -106,6 +108,7 @@ class Settings(ServerAccess):
     webhook_failing_seconds: int = field(
         default=432_000, metadata={"help": "how long every call of a webhook fails before it is disabled"}
     )
+    alerts_file: str = field(default="", metadata={"help": "receivers and routes of alerts; empty: none are sent"})
     open: int = field(default=0, metadata={"help": "0: every call of the API needs a key; 1: none, on loopback only"})
     keys_file: str = field(default="", metadata={"help": "the API's keys; empty: access/keys.json below data"})
     origins: str = field(default="", metadata={"help": "origins whose pages may call the API, by comma; *: all"})

@@ -21,6 +21,7 @@ from stocktide.streams.kafka.admin import REQUEST_MS_MAX
 from stocktide.streams.kafka.publish import OutputRow, Publisher
 from stocktide.streams.topics import ALERTS
 from stocktide.tables.settlement.stalls import StallMonitor
+from stocktide.worker_alerts import AlertsPart
 from stocktide.worker_deciding import DecidingRole
 from stocktide.worker_publishing import PublishingRole
 from stocktide.worker_role import WorkerFailed, WorkerRole
@@ -44,6 +45,7 @@ class Worker:
         self._deciding = None if role == PUBLISH else DecidingRole(settings, redis, relay_redis, metrics, tracing)
         publishing = None if role == DECIDE else PublishingRole(settings, metrics, tracing)
         self._webhooks = None if role == DECIDE else WebhooksPart(settings, metrics, tracing)
+        self._alerts = None if role == DECIDE else AlertsPart(settings, metrics)
         self._roles: Sequence[WorkerRole] = [each for each in (self._deciding, publishing) if each is not None]
         self.endpoint = WorkerEndpoint(metrics.registry, self.troubles, self._refresh_metrics)
         self._kafka_probe = KafkaProbe(self._make_consumer)
@@ -78,6 +80,8 @@ class Worker:
         await asyncio.gather(*(role.start() for role in self._roles))
         if self._webhooks is not None:
             self._webhooks.start()
+        if self._alerts is not None:
+            self._alerts.start()
         self._watching_stalls = asyncio.create_task(self._stalls.run(), name="stalls")
 
     async def watch(self) -> None:
@@ -88,6 +92,8 @@ class Worker:
                 role.raise_if_failed()
             if self._webhooks is not None and (failure := self._webhooks.failure) is not None:
                 raise WorkerFailed(f"the sender of webhooks ended: {failure}")
+            if self._alerts is not None and (failure := self._alerts.failure) is not None:
+                raise WorkerFailed(f"the sender of alerts ended: {failure}")
             if self._watching_stalls is not None and self._watching_stalls.done():
                 raise WorkerFailed(f"the check for stalls ended: {self._watching_stalls.exception()!r}")
 
@@ -95,8 +101,7 @@ class Worker:
         """Stop the roles, each within a bounded time."""
         if self._watching_stalls is not None:
             self._watching_stalls.cancel()
-        if self._webhooks is not None:
-            await self._webhooks.stop()
+        await asyncio.gather(*(part.stop() for part in (self._webhooks, self._alerts) if part is not None))
         await asyncio.gather(*(role.stop() for role in self._roles))
         await self._kafka_probe.stop()
 

@@ -22,7 +22,7 @@ from stocktide.streams.journal.log import KafkaLog
 from stocktide.streams.journal.trim import trim_journal
 from stocktide.streams.kafka.groups import adopt_offsets, publishing_group
 from stocktide.streams.kafka.publish import OutputRow
-from stocktide.streams.topics import CHANNEL_STOCK, JOURNAL, JOURNAL_POSITIONS, STOCK
+from stocktide.streams.topics import ALERTS, CHANNEL_STOCK, JOURNAL, JOURNAL_POSITIONS, STOCK
 from stocktide.tables.changelog_table import make_published_table
 from stocktide.tables.recovery.checkpoints import read_checkpoints
 from stocktide.traced_agents import make_derivation, make_stock_agent
@@ -53,7 +53,8 @@ class PublishingRole(WorkerRole):
         workers = PartitionWorkers(JOURNAL.name, derivation.derive, self.app.membership, tick)
         self.workers[JOURNAL] = workers
         self.stock = make_stock_agent(
-            *(tracing, updates, self.publisher, updates_topic, settings.publish_interval_ms, metrics, tick)
+            *(tracing, updates, self.publisher, updates_topic, ALERTS.full_name(app_id)),
+            *(settings.publish_interval_ms, metrics, tick),
         )
         self._consume(JOURNAL, workers.follow)
         self._consume(STOCK, self.stock.follow)
