@@ -18,7 +18,7 @@ _INTRO = (
 )
 _BLOCK = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
 # Of the first line that is prose: no heading, table, list or single link.
-_FIRST_SENTENCE = re.compile(r"^(?![#|>`\d\[\s]|- |\* ).+?(?:[.:](?= |$|\*)|。)", re.MULTILINE)
+_FIRST_SENTENCE = re.compile(r"^(?![#|>`\d\[\s]|- |\* ).+?(?:\.(?= |$|\*)|:$|[。：])", re.MULTILINE)
 _LINK = re.compile(r"\[([^\]]+)\]\([^)]+\)")
 # Pages of tables, which `llms-full.txt` leaves to their own addresses: it has what explains.
 _LEFT_OUT_OF_FULL = ("errors", "settings", "http", "messages", "decisions", "project", "zh")
