@@ -12,6 +12,8 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from click import unstyle
+
 from docs.site.built import faults_of
 from docs.site.contract.calls import HttpContract
 from docs.site.contract.errors import error_pages, with_links
@@ -53,7 +55,7 @@ def main() -> int:
     command = [sys.executable, "-m", "zensical", "build", "--strict", "--config-file", str(_CONFIGURATION)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=_SECONDS_MAX, check=False)
     if done.returncode:
-        sys.stderr.write(done.stdout + done.stderr)
+        sys.stderr.write(unstyle(done.stdout + done.stderr))
         return 1
     write_twins(SITE, texts, sections)
     faults = faults_of(SITE)
