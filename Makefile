@@ -28,7 +28,7 @@ demo: setup ## a small shop with a flash sale and a live board, on embedded serv
 double-eleven: setup ## one day of a shop, checked against numbers that were worked out by hand
 	@$(BIN)/python examples/double-eleven
 
-check: setup ## format, lint, types, all tests: what CI runs
+check: setup ## format, lint, types, docs, all tests: what CI runs
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m tests.check
 
 check-all: setup ## the same, and fail where Chromium, Redis, Prometheus or faketime is missing

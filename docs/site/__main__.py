@@ -5,11 +5,14 @@ In: the Markdown of the repository and the tables of the product. Out: the site,
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+
+from click import unstyle
 
 from docs.site.built import faults_of
 from docs.site.contract.calls import HttpContract
@@ -52,7 +55,7 @@ def main() -> int:
     command = [sys.executable, "-m", "zensical", "build", "--strict", "--config-file", str(_CONFIGURATION)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=_SECONDS_MAX, check=False)
     if done.returncode:
-        sys.stderr.write(done.stdout + done.stderr)
+        sys.stderr.write(unstyle(done.stdout + done.stderr))
         return 1
     write_twins(SITE, texts, sections)
     faults = faults_of(SITE)
@@ -68,7 +71,18 @@ def make_texts() -> dict[Path, str]:
     for page, text in generated_pages(texts):
         texts[page] = text
     texts[Path("errors.md")] = with_links(texts[Path("errors.md")])
+    for page in [page for page in texts if page.parts[0] == _CHINESE]:
+        english = page.relative_to(_CHINESE)
+        if english in texts:
+            texts[page] = _with_link(texts[page], "English", os.path.relpath(english, page.parent))
+            texts[english] = _with_link(texts[english], "简体中文", os.path.relpath(page, english.parent))
     return texts
+
+
+def _with_link(text: str, words: str, target: str) -> str:
+    """The page with a link below its title."""
+    title, _, rest = text.partition("\n")
+    return f"{title}\n\n[{words}]({target})\n{rest}"
 
 
 def generated_pages(texts: dict[Path, str]) -> Iterator[tuple[Path, str]]:

@@ -10,7 +10,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 # The folder of this program, which has no pages.
 PROGRAM = Path("docs/site")
-# Further files than those of docs/, and the folder of each on the site; `*` is one folder.
+# Further files than those of docs/, and the folder of each on the site.
 OUTSIDE = {
     "README.md": "project",
     "CHANGELOG.md": "project",
@@ -19,7 +19,7 @@ OUTSIDE = {
     "CODE_OF_CONDUCT.md": "project",
     "examples/*/README.md": "examples",
     "clients/*/README.md": "clients",
-    "deploy/*/README.md": "deploy",
+    "deploy/**/README.md": "deploy",
 }
 
 
@@ -33,7 +33,7 @@ def find_sources(root: Path = ROOT) -> dict[Path, Path]:
     for pattern, folder in OUTSIDE.items():
         for file in sorted(root.glob(pattern)):
             source = file.relative_to(root)
-            name = source.parent.name if len(source.parts) > 1 else source.stem.lower().replace("_", "-")
+            name = "-".join(source.parent.parts[1:]) or source.stem.lower().replace("_", "-")
             found[source] = Path(folder, f"{name}.md")
     return found
 

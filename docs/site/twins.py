@@ -16,7 +16,9 @@ _INTRO = (
     " movement; operators set policies.\n\n"
     "Each page is Markdown and has an HTML twin beside it (`.html` in place of `.md`).\n"
 )
-_FIRST_SENTENCE = re.compile(r"^(?![#|>`\-*\d]|\[|\s).+?[.:](?= |$)", re.MULTILINE)
+_BLOCK = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
+# Of the first line that is prose: no heading, table, list or single link.
+_FIRST_SENTENCE = re.compile(r"^(?![#|>`\d\[\s]|- |\* ).+?(?:\.(?= |$|\*)|:$|[。：])", re.MULTILINE)
 _LINK = re.compile(r"\[([^\]]+)\]\([^)]+\)")
 # Pages of tables, which `llms-full.txt` leaves to their own addresses: it has what explains.
 _LEFT_OUT_OF_FULL = ("errors", "settings", "http", "messages", "decisions", "project", "zh")
@@ -38,6 +40,6 @@ def write_twins(site: Path, texts: Mapping[Path, str], sections: Mapping[str, Se
 
 def _entry(page: Path, text: str) -> str:
     title = text.partition("\n")[0].removeprefix("# ")
-    sentence = _FIRST_SENTENCE.search(text)
-    what = ": " + _LINK.sub(r"\1", sentence[0]) if sentence else ""
+    sentence = _FIRST_SENTENCE.search(_BLOCK.sub("", text))
+    what = ": " + _LINK.sub(r"\1", sentence[0]).replace("**", "") if sentence else ""
     return f"- [{title}]({page.as_posix()}){what}\n"

@@ -13,6 +13,7 @@ from docs.site.built import faults_of
 from docs.site.navigation import sections_of
 from docs.site.sources import ROOT, find_sources
 from docs.site.text import FORGE, PageError, as_page
+from docs.site.twins import write_twins
 from stocktide.api.errors.codes import CODES
 from stocktide.settings import Settings
 
@@ -123,3 +124,16 @@ def test_a_chinese_page_has_the_commands_and_the_chapters_of_its_english_one(pat
 def test_every_concept_is_there_in_chinese_too() -> None:
     names = {path.name for path in (ROOT / "docs/concepts").glob("*.md")}
     assert names == {path.name for path in (ROOT / "docs/zh/concepts").glob("*.md")}
+
+
+def test_programs_get_markdown_beside_each_page_and_a_list_of_all(tmp_path: Path) -> None:
+    pages = {
+        Path("a.md"): "# A\n\n[简体中文](zh/a.md)\n\n```\ncode: it.\n```\n\n**What** [it](b.md) is. More.\n",
+        Path("b.md"): "# B\n\n| table |\n",
+    }
+    write_twins(tmp_path, pages, {"Start": list(pages)})
+    assert (tmp_path / "a.md").read_text() == pages[Path("a.md")]
+    listed = (tmp_path / "llms.txt").read_text()
+    assert listed.startswith("# Stocktide\n\n> ")
+    assert listed.endswith("\n## Start\n\n- [A](a.md): What it is.\n- [B](b.md)\n")
+    assert pages[Path("a.md")].strip() in (tmp_path / "llms-full.txt").read_text()
