@@ -81,6 +81,21 @@ WEBHOOK_HEALTH = Topic(
     "webhook-health", "name/partition", "agents.webhooks.endpoint", "success, lag and failures", "compact", partitions=1
 )
 
+# A day more than is answered (`streams.contract.daily.DAYS_KEPT`) in every time zone, and the age of a segment.
+DAILY_RETENTION_MS = 98 * DAY_MS
+DAILY = Topic(
+    "daily",
+    "kind/day or kind/day/channel",
+    "agents.derive.agent, agents.days.follower, in one process",
+    "totals of a day: the changelog of a Faust table",
+    "compact,delete",
+    DAILY_RETENTION_MS,
+    partitions=1,
+)
+COMPLAINTS = Topic(
+    "complaints", "day/channel", "api", "complaints of a day", "compact,delete", DAILY_RETENTION_MS, partitions=1
+)
+
 TOPICS: tuple[Topic, ...] = (
     ORDERS,
     MOVEMENTS,
@@ -98,6 +113,8 @@ TOPICS: tuple[Topic, ...] = (
     WEBHOOK_ACKS,
     WEBHOOK_HEALTH,
     INTAKE,
+    DAILY,
+    COMPLAINTS,
 )
 
 

@@ -43,6 +43,8 @@ from stocktide.streams.topics import (
     ALERTS,
     AUDIT,
     CHANNEL_STOCK,
+    COMPLAINTS,
+    DAILY,
     DEAD_LETTERS,
     INTAKE,
     JOURNAL,
@@ -63,6 +65,8 @@ from stocktide.wait_for_servers import wait_for_kafka
 # Each topic is copied before its source; the committed offsets are read before all of them.
 BACKUP_ORDER: tuple[Topic, ...] = (
     JOURNAL_POSITIONS,
+    DAILY,
+    COMPLAINTS,
     WEBHOOK_HEALTH,
     WEBHOOK_ACKS,
     WEBHOOKS,
