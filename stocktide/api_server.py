@@ -57,6 +57,7 @@ from stocktide.api.stale.topic_copy import TopicCopy
 from stocktide.api_access import Access, make_access
 from stocktide.api_drain import Drain
 from stocktide.api_feeds import Feeds, make_consumer, make_feeds
+from stocktide.api_reports import prepare_reports
 from stocktide.api_webhooks import prepare_webhooks
 from stocktide.errors import CommandError, StartError
 from stocktide.intake_settings import read_enabled_mappings
@@ -199,6 +200,7 @@ def _make_handlers(
         metrics=_make_metrics(batcher, submitter, feeds, snapshots, readiness, stalls),
         pages=BoardHandlers(),
         webhooks=make_webhooks(known),
+        reports=prepare_reports(settings, stack, producer),
         post_ticket=access.tickets.post,
     )
 

@@ -22,6 +22,7 @@ from stocktide.api.handlers.order_lists import OrderListHandler
 from stocktide.api.handlers.orders import OrderHandlers
 from stocktide.api.handlers.policies import PolicyHandlers
 from stocktide.api.handlers.pools import PoolHandler
+from stocktide.api.handlers.reports import ReportHandlers
 from stocktide.api.handlers.stock import StockHandlers
 from stocktide.api.handlers.stock_list import StockListHandler
 from stocktide.api.handlers.webhooks import WebhookHandlers
@@ -100,4 +101,5 @@ class Handlers(Struct, frozen=True):
     stock_list: StockListHandler
     audit_log: AuditLogHandler
     webhooks: WebhookHandlers
+    reports: ReportHandlers
     post_ticket: Handler

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from stocktide.api.routes import channels, operation, orders, stock
+from stocktide.api.routes import channels, operation, orders, reports, stock
 from stocktide.api.routes.route import Handlers, Route
 
 
@@ -20,5 +20,6 @@ def make_routes(handlers: Handlers) -> tuple[Route, ...]:
         *operation.read_calls(handlers),
         *operation.policy_calls(handlers),
         *operation.webhook_calls(handlers),
+        *reports.report_calls(handlers),
         *operation.service_calls(handlers),
     )
