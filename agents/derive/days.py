@@ -19,8 +19,9 @@ from stocktide.tables.ledger.outcomes import REFUSALS, REFUSALS_OF_LINES, Outcom
 from stocktide.tables.ledger.raw_decision import RawDecision, unpack_movement, unpack_order
 from stocktide.tables.ledger.records import OrderRecord
 
+_ACCEPTED = frozenset({Outcome.RESERVED, Outcome.PREORDERED, Outcome.PARTIAL})
 # What decides an order, at its placing or its approval.
-_PLACED = frozenset({Outcome.RESERVED, Outcome.PREORDERED, Outcome.PARTIAL, Outcome.TOO_LARGE}) | REFUSALS_OF_LINES
+_PLACED = _ACCEPTED | REFUSALS_OF_LINES | {Outcome.TOO_LARGE}
 # Work of the ledger's own that has a result.
 _OWN_WORK = frozenset(
     {
@@ -46,22 +47,42 @@ class _Orders:
     """What a few batches add to a row of orders."""
 
     def __init__(self) -> None:
-        self.sums: Tally[str] = Tally()
         self.rejections: Tally[str] = Tally()
         self.durations: list[int] = []
-        self.batch = 0
+        self.batch = self.units = self.partial = self.preorders = self.preordered_units = 0
+        self.shorts = self.short_units = 0
 
     def add(self, record: OrderRecord, waited_ms: int) -> None:
         self.durations.append(waited_ms)
-        self.sums["orders"] += 1
-        self.sums["units"] += sum(line.quantity for line in record.lines)
-        if record.outcome not in (Outcome.RESERVED, Outcome.PREORDERED, Outcome.PARTIAL):
+        units = waiting = 0
+        for line in record.lines:
+            units += line.quantity
+            waiting += line.preordered
+        self.units += units
+        if record.outcome not in _ACCEPTED:
             self.rejections[record.outcome] += 1
             return
-        self.sums["partial"] += record.outcome == Outcome.PARTIAL
-        waiting = sum(line.preordered for line in record.lines)
-        self.sums["preorders"] += waiting > 0
-        self.sums["preordered_units"] += waiting
+        if waiting:
+            self.preorders += 1
+            self.preordered_units += waiting
+        if record.outcome == Outcome.PARTIAL:
+            self.partial += 1
+
+    def added_to(self, row: OrderDay) -> OrderDay:
+        """The row with all of it."""
+        return structs.replace(
+            row,
+            through=self.batch,
+            orders=row.orders + len(self.durations),
+            rejections=added(row.rejections, self.rejections),
+            partial=row.partial + self.partial,
+            preorders=row.preorders + self.preorders,
+            units=row.units + self.units,
+            preordered_units=row.preordered_units + self.preordered_units,
+            shorts=row.shorts + self.shorts,
+            short_units=row.short_units + self.short_units,
+            decided_ms=row.decided_ms.with_each(self.durations),
+        )
 
 
 class JournalDays:
@@ -93,22 +114,14 @@ class JournalDays:
         for alert in decision.alerts:
             is_short = alert.type == "sold_short" and alert.channel
             if is_short and (more := self._of(day, str(alert.channel), decision.batch)):
-                more.sums["shorts"] += 1
-                more.sums["short_units"] += alert.quantity or 0
+                more.shorts += 1
+                more.short_units += alert.quantity or 0
 
     def rows(self) -> dict[str, InputDay | OrderDay]:
         """The new rows by key."""
         rows: dict[str, InputDay | OrderDay] = {key_of(INPUTS, day): self._inputs[day] for day in self._touched}
         for (day, channel), more in self._more.items():
-            old = self._orders[day, channel]
-            changes = {name: getattr(old, name) + number for name, number in more.sums.items()}
-            rows[key_of(ORDERS, day, channel)] = structs.replace(
-                old,
-                **changes,
-                through=more.batch,
-                rejections=added(old.rejections, more.rejections),
-                decided_ms=old.decided_ms.with_each(more.durations),
-            )
+            rows[key_of(ORDERS, day, channel)] = more.added_to(self._orders[day, channel])
         return rows
 
     def _of(self, day: str, channel: str, batch: int) -> _Orders | None:

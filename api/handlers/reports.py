@@ -96,9 +96,8 @@ class ReportHandlers:
         """`GET /v1/reports`."""
         await self._catch_up()
         known = self._days.known(self._first(DAYS_KEPT), self._today())
-        return problems.json_response(
-            ReportDays([ReportDay(day, sorted(rows.channels)) for day, rows in known.items()])
-        )
+        days = [ReportDay(day, sorted(rows.channels)) for day, rows in known.items() if rows.channels]
+        return problems.json_response(ReportDays(days))
 
     async def report(self, request: web.Request) -> web.Response:
         """`GET /v1/reports/{channel}?day=…&format=…`."""
