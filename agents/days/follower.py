@@ -35,7 +35,7 @@ from stocktide.streams.contract.daily import (
     key_of,
 )
 from stocktide.streams.contract.documents import encode
-from stocktide.streams.contract.times import ms_of
+from stocktide.streams.contract.times import ms_of, now_ms
 from stocktide.streams.kafka.membership import MembershipLost
 from stocktide.streams.kafka.publish import Publisher
 from stocktide.streams.kafka.transport import Record
@@ -52,6 +52,8 @@ POLL_MS = 1_000
 RECORDS_MAX = 1_000
 # Between looks whether this worker owns the journal, and after an error.
 PAUSE_SECONDS = 1.0
+# What came while the first worker of all started.
+FIRST_START_MS = 60_000
 UNREADABLE = "unreadable"
 _T = TypeVar("_T")
 
@@ -159,20 +161,30 @@ class DayFollower:
                     pass
                 except (KafkaError, OSError) as error:
                     logger.warning("alerts and dead letters are not counted now: %r; trying again", error)
+                except Exception:  # a report is no reason to stop a worker
+                    logger.exception("alerts and dead letters are not counted now; trying again")
             await asyncio.sleep(PAUSE_SECONDS)
 
     async def _follow(self, epoch: int) -> None:
         """Count while the epoch holds. Raises MembershipLost and KafkaError."""
         async with self._open_reader() as consumer:
-            through = self._followed()
-            for part in consumer.assignment():
-                # Without an entry from the beginning, where the consumer is.
-                if (offset := through.get(self._place(part))) is not None:
-                    consumer.seek(part, offset)
+            await self._seek(consumer, epoch)
             while self._publisher.holds(epoch) and self._owns_journal():
                 fetched = await consumer.getmany(timeout_ms=POLL_MS, max_records=RECORDS_MAX)
                 if fetched:
                     await self._count(fetched, epoch)
+
+    async def _seek(self, consumer: AIOKafkaConsumer, epoch: int) -> None:
+        """Go on where was counted. What is older than the first start is of days of which nothing else is known."""
+        through = self._followed()
+        new = [part for part in consumer.assignment() if self._place(part) not in through]
+        if new:
+            ends = await consumer.end_offsets(new)
+            found = await consumer.offsets_for_times(dict.fromkeys(new, now_ms() - FIRST_START_MS))
+            through |= {self._place(part): at.offset if (at := found[part]) else ends[part] for part in new}
+            await self._store({FOLLOWED_KEY.encode(): encode(Followed(through))}, epoch)
+        for part in consumer.assignment():
+            consumer.seek(part, through[self._place(part)])
 
     async def _count(self, fetched: Mapping[TopicPartition, list[Record]], epoch: int) -> None:
         fold = DayFold(self._daily.zone, self._read)

@@ -147,10 +147,14 @@ class Derivation:
             return
         rows.add_burst_alerts(self._bursts)
         made = await _make_rows(rows, self._work)
-        await asyncio.gather(
-            *(self._publisher.publish(topic.full_name(self._app_id), topic_rows, epoch) for topic, topic_rows in made)
+        with self._work.running():
+            totals: dict[bytes, bytes | None] = {key.encode(): encode(row) for key, row in days.rows().items()}
+        _, offset = await asyncio.gather(
+            self._publish_rows(made, epoch), self._publish_totals(chunk.partition, totals, epoch)
         )
-        await self._store_days(chunk.partition, days, epoch)
+        if totals:
+            self._daily.table.write(chunk.partition, totals, offset)
+            self._metrics.rows.labels(DAILY.name).inc(len(totals))
         for topic, topic_rows in made:
             self._metrics.rows.labels(topic.name).inc(len(topic_rows))
         for outcome, number in rows.outcomes.items():
@@ -169,15 +173,17 @@ class Derivation:
     def _read_daily(self, shard: int, key: str) -> bytes | None:
         return self._daily.table.read(shard, key.encode())
 
-    async def _store_days(self, shard: int, days: JournalDays, epoch: int) -> None:
-        with self._work.running():
-            rows: dict[bytes, bytes | None] = {key.encode(): encode(row) for key, row in days.rows().items()}
-        if rows:
-            offsets = await self._publisher.publish(
-                self._daily.topic, rows.items(), epoch, to_partition=lambda _: shard
-            )
-            self._daily.table.write(shard, rows, offsets[shard])
-            self._metrics.rows.labels(DAILY.name).inc(len(rows))
+    async def _publish_rows(self, made: list[tuple[Topic, list[OutputRow]]], epoch: int) -> None:
+        await asyncio.gather(
+            *(self._publisher.publish(topic.full_name(self._app_id), topic_rows, epoch) for topic, topic_rows in made)
+        )
+
+    async def _publish_totals(self, shard: int, totals: dict[bytes, bytes | None], epoch: int) -> int:
+        """Publish totals by day; the offset of the last one."""
+        if not totals:
+            return 0
+        offsets = await self._publisher.publish(self._daily.topic, totals.items(), epoch, to_partition=lambda _: shard)
+        return offsets[shard]
 
     async def _store(self, shard: int, reader: JournalReader, checkpoints: CheckpointWriter, epoch: int) -> None:
         rows = [(derived_key(shard), encode_position(reader.position)), *checkpoints.rows()]

@@ -17,7 +17,7 @@ from msgspec import Struct, field
 
 from stocktide.streams.contract.times import EPOCH
 
-# ms: a slower one counts in the last place, which has no edge.
+# ms: a slower one counts in the last place, which has no edge. Stored rows have a number for each: these never change.
 EDGES_MS = (10, 20, 50, 100, 200, 500, 1_000, 2_000, 5_000, 10_000, 30_000, 60_000, 300_000)
 # Kinds of rows, the first part of a key.
 ORDERS, INPUTS, SWITCHES, LETTERS = "orders", "inputs", "switches", "dead-letters"
