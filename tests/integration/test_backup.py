@@ -22,6 +22,8 @@ from stocktide.streams.topics import (
     ALERTS,
     AUDIT,
     CHANNEL_STOCK,
+    COMPLAINTS,
+    DAILY,
     DEAD_LETTERS,
     INTAKE,
     JOURNAL,
@@ -281,7 +283,7 @@ def _check_that_events_were_under_way(old: BackedUpSystem) -> None:
 
 def test_each_topic_is_copied_before_what_it_is_made_from() -> None:
     made_from = {
-        JOURNAL_POSITIONS: {RESERVATIONS, ADJUSTMENTS, STOCK, POLICIES, ALERTS, AUDIT, DEAD_LETTERS, JOURNAL},
+        JOURNAL_POSITIONS: {RESERVATIONS, ADJUSTMENTS, STOCK, POLICIES, ALERTS, AUDIT, DEAD_LETTERS, DAILY, JOURNAL},
         CHANNEL_STOCK: {STOCK},
         **{topic: {JOURNAL} for topic in (STOCK, RESERVATIONS, ADJUSTMENTS, POLICIES, ALERTS, AUDIT)},
         DEAD_LETTERS: {JOURNAL, ORDERS, MOVEMENTS, INTAKE},
@@ -292,6 +294,8 @@ def test_each_topic_is_copied_before_what_it_is_made_from() -> None:
         WEBHOOK_HEALTH: {WEBHOOK_ACKS, WEBHOOKS},
         WEBHOOK_ACKS: {CHANNEL_STOCK, RESERVATIONS, WEBHOOKS},
         WEBHOOKS: set(),
+        DAILY: {ALERTS, DEAD_LETTERS, JOURNAL},
+        COMPLAINTS: set(),
     }
     assert set(made_from) == set(TOPICS) == set(BACKUP_ORDER)
     assert len(BACKUP_ORDER) == len(TOPICS)

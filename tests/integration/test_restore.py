@@ -36,6 +36,7 @@ from stocktide.streams.kafka.groups import committed_offsets
 from stocktide.streams.topics import (
     ALERTS,
     CHANNEL_STOCK,
+    DAILY,
     JOURNAL,
     JOURNAL_POSITIONS,
     MOVEMENTS,
@@ -216,13 +217,20 @@ async def test_the_journal_keeps_its_offsets_and_committed_offsets_move(place: S
     assert await committed(to) == {"journal": 8, "orders": 3, "movements": 0}
 
 
-async def test_the_progress_of_webhooks_moves_with_the_orders(place: Settings, tmp_path: Path) -> None:
-    await write(place, RESERVATIONS, *((b"k", f"{number}".encode()) for number in range(10)))
+async def test_the_progress_of_webhooks_and_of_totals_by_day_moves_with_the_records(
+    place: Settings, tmp_path: Path
+) -> None:
+    for topic in (RESERVATIONS, ALERTS):
+        await write(place, topic, *((b"k", f"{number}".encode()) for number in range(10)))
+    await trim(place.kafka, ALERTS.full_name(place.app_id), 4)
     rows = {b"some/ orders": 7, b"beyond/ orders": 12, b"some/ stock": -1}
     await write(place, WEBHOOK_ACKS, *((key, encode(Progress("e-0", (), at))) for key, at in rows.items()))
+    await write(place, DAILY, (b"followed", b'{"through":{"alerts/0":7}}'), (b"orders/2026-11-11/jd", b'{"through":7}'))
     _, _, second = await restored(place, tmp_path)
     moved = {record.key: orjson.loads(record.value or b"")["next"] for record in of(second, WEBHOOK_ACKS)}
     assert moved == {b"some/ orders": 7, b"beyond/ orders": 10, b"some/ stock": -1}
+    counted = {record.key: orjson.loads(record.value or b"")["through"] for record in of(second, DAILY)}
+    assert counted == {b"followed": {"alerts/0": 3}, b"orders/2026-11-11/jd": 7}
 
 
 async def test_an_empty_journal_continues_at_its_offset(place: Settings, tmp_path: Path) -> None:
