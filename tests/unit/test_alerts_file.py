@@ -10,7 +10,7 @@ import pytest
 from stocktide.agents.notify.config import AlertsConfig, AlertsFileError, read_alerts_file
 from stocktide.alerts_settings import read_alerts
 from stocktide.settings import Settings
-from stocktide.streams.contract.alerts import ALERT_TYPES
+from stocktide.streams.contract.alert_types import ALERT_TYPES
 
 PAGE = Path(__file__).parents[2] / "docs" / "alerts.md"
 SECRETS = {
