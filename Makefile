@@ -31,7 +31,7 @@ double-eleven: setup ## one day of a shop, checked against numbers that were wor
 check: setup ## format, lint, types, all tests: what CI runs
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m tests.check
 
-check-all: setup ## the same, and fail where Chromium, Redis, Prometheus or faketime is missing
+check-all: setup ## the same, and fail where a program that some tests need is missing
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m tests.check --all
 
 packages: ## install the Debian packages that some tests need (as root)
