@@ -35,7 +35,7 @@ check-all: setup ## the same, and fail where a program that some tests need is m
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m tests.check --all
 
 packages: ## install the Debian packages that some tests need (as root)
-	@apt-get -qq update && apt-get -qq install --yes --no-install-recommends chromium redis-server faketime prometheus
+	@apt-get -qq update && apt-get -qq install --yes --no-install-recommends chromium redis-server faketime prometheus systemd
 
 helm: setup ## install the Helm that tests the chart, where there is Go
 	@GOBIN=$(CURDIR)/$(BIN) go install helm.sh/helm/v3/cmd/helm@$(HELM)
