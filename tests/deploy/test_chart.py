@@ -138,6 +138,21 @@ def test_probes_ask_the_ports_that_the_processes_serve() -> None:
         assert container["args"] == [container["name"]]
 
 
+def test_a_network_policy_lets_in_clients_and_prometheus_and_out_to_the_servers_only() -> None:
+    documents = rendered(CHART / "values-three-brokers.yaml", KUBERNETES[1])
+    api, worker = (each["spec"] for each in of_kind(documents, "NetworkPolicy"))
+    assert [each["ports"][0]["port"] for each in api["ingress"]] == ["http", "http"]
+    assert [each["ports"][0]["port"] for each in worker["ingress"]] == ["metrics"]
+    assert [rule["ports"][0]["port"] for rule in api["egress"]] == [53, 9093, 6379]
+    assert [rule["ports"][0]["port"] for rule in worker["egress"]] == [53, 9093, 6379, 443]  # the last for webhooks
+    closed = helm(
+        *("template", "shop", CHART, "--values", CHART / "values-three-brokers.yaml", "--kube-version", KUBERNETES[1]),
+        *("--set-json", "networkPolicy.metricsFrom=[]", "--show-only", "templates/networkpolicy.yaml"),
+    )
+    policies = [each["spec"] for each in yaml.safe_load_all(closed) if each]
+    assert [len(each["ingress"]) for each in policies] == [1, 0]
+
+
 def test_three_brokers_have_budgets_for_disruptions_and_each_worker_a_name_that_stays() -> None:
     documents = rendered(CHART / "values-three-brokers.yaml", KUBERNETES[1])
     assert len(of_kind(documents, "PodDisruptionBudget")) == 3
