@@ -153,6 +153,17 @@ def test_a_network_policy_lets_in_clients_and_prometheus_and_out_to_the_servers_
     assert [len(each["ingress"]) for each in policies] == [1, 0]
 
 
+def test_prometheus_names_the_jobs_as_the_rules_and_the_compose_file_do() -> None:
+    monitors = of_kind(rendered(CHART / "values-three-brokers.yaml", KUBERNETES[1]), "ServiceMonitor")
+    jobs = {each["spec"]["endpoints"][0]["relabelings"][0]["replacement"] for each in monitors}
+    composed = yaml.safe_load((DEPLOY / "docker" / "prometheus.yaml").read_text())
+    assert jobs == {each["job_name"] for each in composed["scrape_configs"]}
+    assert all(re.fullmatch("stocktide-.+", job) for job in jobs)
+    ports = {each["spec"]["endpoints"][0]["port"] for each in monitors}
+    services = of_kind(rendered(CHART / "values-three-brokers.yaml", KUBERNETES[1]), "Service")
+    assert ports == {port["name"] for each in services for port in each["spec"]["ports"]}
+
+
 def test_three_brokers_have_budgets_for_disruptions_and_each_worker_a_name_that_stays() -> None:
     documents = rendered(CHART / "values-three-brokers.yaml", KUBERNETES[1])
     assert len(of_kind(documents, "PodDisruptionBudget")) == 3
