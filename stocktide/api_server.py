@@ -74,7 +74,8 @@ from stocktide.tables.ledger.control import LedgerControl
 from stocktide.tables.ledger.submission import Submitter
 from stocktide.tables.settlement.listener import SettlementListener
 from stocktide.tables.settlement.stalls import StallMonitor
-from stocktide.traced_parts import make_batcher, make_submitter, record_headers, request_middlewares
+from stocktide.traced_api import make_batcher, request_middlewares
+from stocktide.traced_parts import make_submitter, record_headers
 from stocktide.wait_for_servers import START_SECONDS_MAX, wait_for_servers
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""Makes the parts of a process with spans where traces are exported, else the plain ones.
+"""Makes the parts that worker and API have with spans where traces are exported, else the plain ones.
 
 In: `Tracing` or None. Out: the parts. The modules that make spans are imported only where they are used.
 """
@@ -7,9 +7,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from aiohttp.typedefs import Middleware
-
-from stocktide.api.batching import BatchSubmitter, CommandBatcher
 from stocktide.streams.kafka.publish import MakeHeaders
 from stocktide.tables.ledger.submission import Submitter, SupportsApply
 from stocktide.tables.settlement.listener import SettlementListener
@@ -34,21 +31,3 @@ def make_submitter(ledger: SupportsApply, settlements: SettlementListener, traci
     from stocktide.tables.ledger.traced_submission import TracedSubmitter
 
     return TracedSubmitter(ledger, settlements, tracing)
-
-
-def make_batcher(submitter: BatchSubmitter, tracing: Tracing | None) -> CommandBatcher:
-    """What collects the commands of requests."""
-    if tracing is None:
-        return CommandBatcher(submitter)
-    from stocktide.api.traced import TracedBatcher
-
-    return TracedBatcher(submitter, tracing)
-
-
-def request_middlewares(tracing: Tracing | None) -> list[Middleware]:
-    """What is around every request."""
-    if tracing is None:
-        return []
-    from stocktide.api.traced import trace_requests
-
-    return [trace_requests(tracing)]

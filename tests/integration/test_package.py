@@ -52,7 +52,7 @@ def test_the_wheel_has_one_top_level_name_and_every_file(wheel: Path) -> None:
         if path.is_file() and "__pycache__" not in path.parts
     }
     assert {f"stocktide/{source}" for source in sources} <= names
-    assert {"stocktide/py.typed", "stocktide/embedded/kafka_jars.lock"} <= names
+    assert {"stocktide/py.typed", "stocktide/embedded/kafka_jars.lock", "stocktide/up/rules.yaml"} <= names
 
 
 @pytest.mark.soak

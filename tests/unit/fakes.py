@@ -89,7 +89,9 @@ class FakeProducerBatch:
     def __init__(self) -> None:
         self.rows: list[OutputRow] = []
 
-    def append(self, *, key: bytes, value: bytes | None, timestamp: int | None) -> object:
+    def append(
+        self, *, key: bytes, value: bytes | None, timestamp: int | None, headers: list[tuple[str, bytes]]
+    ) -> object:
         self.rows.append((key, value))
         return object()
 

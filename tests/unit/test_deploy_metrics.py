@@ -12,6 +12,7 @@ import yaml
 
 from stocktide.streams.topics import TOPICS
 from stocktide.tables.ledger.outcomes import Outcome
+from stocktide.up import prometheus
 from tests.harness.expressions import DASHBOARDS, DEPLOY, RULES, all_expressions, unknown_names
 from tests.packages import needs_promtool
 
@@ -31,6 +32,11 @@ def test_promtool_finds_nothing_wrong_and_each_rule_tells_what_its_test_says() -
     assert "SUCCESS" in promtool("check", "rules", RULES.name)
     assert "SUCCESS" in promtool("check", "config", "--syntax-only", "prometheus.yaml")
     assert "SUCCESS" in promtool("test", "rules", "rules_test.yaml")
+
+
+def test_the_rules_of_up_are_those_of_deploy() -> None:
+    """Two files: neither an image without `deploy/` nor a volume of `deploy/` alone may hold a link into nothing."""
+    assert (Path(prometheus.__file__).with_name("rules.yaml")).read_bytes() == RULES.read_bytes()
 
 
 def test_each_rule_has_a_test() -> None:
