@@ -31,11 +31,11 @@ double-eleven: setup ## one day of a shop, checked against numbers that were wor
 check: setup ## format, lint, types, docs, all tests: what CI runs
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m tests.check
 
-check-all: setup ## the same, and fail where Chromium, Redis, Prometheus or faketime is missing
+check-all: setup ## the same, and fail where a program that some tests need is missing
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m tests.check --all
 
 packages: ## install the Debian packages that some tests need (as root)
-	@apt-get -qq update && apt-get -qq install --yes --no-install-recommends chromium redis-server faketime prometheus
+	@apt-get -qq update && apt-get -qq install --yes --no-install-recommends chromium redis-server faketime prometheus systemd
 
 helm: setup ## install the Helm that tests the chart, where there is Go
 	@GOBIN=$(CURDIR)/$(BIN) go install helm.sh/helm/v3/cmd/helm@$(HELM)

@@ -46,6 +46,9 @@ SECOND_REDIS = Package(
 HELM = Package(
     "helm", lambda: find_helm() is not None, "the chart of deploy/helm is NOT rendered or validated", "make helm"
 )
+SYSTEMD = Package(
+    "systemd", lambda: shutil.which("systemd-analyze") is not None, "the units of deploy/systemd are NOT verified"
+)
 CLOCKS = Package("faketime", lambda: find_faketime() is not None, "clocks that jump are NOT among the faults")
 
 PROMETHEUS = Package(
