@@ -26,6 +26,7 @@ from stocktide.api.handlers.policies import PolicyHandlers
 from stocktide.api.handlers.pools import PoolHandler
 from stocktide.api.handlers.stock import StockHandlers
 from stocktide.api.handlers.stock_list import StockListHandler
+from stocktide.api.handlers.system_health import SystemHealthHandlers
 from stocktide.api.handlers.webhooks import WebhookHandlers
 from stocktide.api.metrics import ApiMetrics
 from stocktide.api.requests import ACTOR_HEADER
@@ -97,6 +98,7 @@ class Handlers(Struct, frozen=True):
     sockets: SocketHandler
     order_feeds: OrderFeedHandler
     readiness: Readiness
+    health: SystemHealthHandlers
     metrics: ApiMetrics
     pages: BoardHandlers
     stock_list: StockListHandler
