@@ -206,7 +206,7 @@ _KNOWN = msgspec.msgpack.Decoder(KnownSkus)
 _POOLS = msgspec.msgpack.Decoder(PooledSkus)
 _REQUESTS = msgspec.msgpack.Decoder(RequestPage)
 _STOCK = msgspec.msgpack.Decoder(StockSkus)
-_POLICY = msgspec.msgpack.Decoder(tuple[dict[str, Any] | tuple[()] | None, dict[str, Any]])
+_POLICY = msgspec.msgpack.Decoder(tuple[dict[str, Any] | tuple[()] | None, dict[str, Any], str])
 _REGISTRY = msgspec.msgpack.Decoder(RegistryRecord)
 
 
@@ -328,12 +328,13 @@ class Ledger:
 
     async def read_policy(
         self, channel: str, sku: str | None
-    ) -> LedgerRead[tuple[dict[str, Any] | None, dict[str, Any]]]:
-        """The policy set at this level (None: none) and the one in force. Null fields are left out."""
+    ) -> LedgerRead[tuple[dict[str, Any] | None, dict[str, Any], str]]:
+        """The policy set at this level (None: none), the one in force, and the digest of the first. Null fields are
+        left out."""
         answer = await self._ask("policy", channel, sku or "")
-        own, effective = _POLICY.decode(answer[3])
+        own, effective, digest = _POLICY.decode(answer[3])
         effective.pop("allowed", None)
-        return _read(answer, (dict(own) if own is not None else None, effective))
+        return _read(answer, (dict(own) if own is not None else None, effective, digest))
 
     async def read_registry(self) -> LedgerRead[RegistryRecord]:
         """All known channels, and the sweep in progress."""

@@ -4,6 +4,7 @@ local announced = require('announced')
 local batch = require('batch')
 local modes = require('modes')
 local offer = require('offer')
+local policy_digest = require('policy_digest')
 local prefetch = require('prefetch')
 local registry = require('registry')
 local skus = require('skus')
@@ -104,9 +105,23 @@ local function has_room_for_policy(command, policy)
   return not sku or #pack(sku.policies or {}) + size <= SKU_POLICIES_BYTES_MAX
 end
 
+-- A change that a second person approved has its request too.
 local function note(command, policy, before)
-  registry.policy_rows[#registry.policy_rows + 1] = MSGPACK.ARRAY_5 .. pack(command.channel)
-    .. pack(command.sku or '') .. pack(policy) .. pack(before) .. pack(command.actor or 'operator')
+  local is_approved = command.requested_by ~= nil
+  registry.policy_rows[#registry.policy_rows + 1] = (is_approved and MSGPACK.ARRAY_8 or MSGPACK.ARRAY_5)
+    .. pack(command.channel) .. pack(command.sku or '') .. pack(policy) .. pack(before)
+    .. pack(command.actor or 'operator')
+    .. (is_approved and pack(command.requested_by) .. pack(command.reason) .. pack(command.id) or '')
+end
+
+-- The result for a caller that expects another policy than the level has; nil: go on. What is set already was set by
+-- the same request, whose answer was lost, or by somebody who wanted the same.
+local function refuse_unexpected(command, policy, outcome)
+  if not command.expected then return nil end
+  local found = policy_digest.of(registry.own_of(command.channel, command.sku))
+  if found == command.expected then return nil end
+  if found == policy_digest.of(policy) then return {outcome = outcome, replayed = true} end
+  return {outcome = O.CONFLICT, detail = 'policy_changed'}
 end
 
 local function change_sku_policy(command, policy)
@@ -141,6 +156,8 @@ local function change_channel_policy(command, policy)
 end
 
 local function set(command)
+  local unexpected = refuse_unexpected(command, command.policy, O.POLICY_SET)
+  if unexpected then return unexpected end
   if command.channel ~= '*' and not registry.can_register(command.channel) then
     return {outcome = O.TOO_MANY_CHANNELS}
   end
@@ -155,6 +172,8 @@ local function set(command)
 end
 
 local function delete(command)
+  local unexpected = refuse_unexpected(command, nil, O.POLICY_DELETED)
+  if unexpected then return unexpected end
   if command.sku then
     local sku = skus.get(command.sku)
     if not sku or not (sku.policies and sku.policies[command.channel]) then return {outcome = O.UNKNOWN_POLICY} end
