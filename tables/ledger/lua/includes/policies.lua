@@ -81,15 +81,21 @@ local function start_sweep()
   sweep(SWEEP_INLINE_MAX)
 end
 
--- Register a channel with its policy and start the first evaluation of every SKU for it.
-local function register_channel(channel, policy)
+-- Add a channel with its policy, unless it is known. -> whether it is new; a sweep must follow
+local function add_channel(channel, policy)
   if registry.channels[channel] then return false end
   registry.names[#registry.names + 1] = channel
   registry.channels[channel] = {known_at = batch.now, policy = policy and next(policy) ~= nil and policy or nil}
   registry.forget_policies(channel)
   registry.fresh[channel] = true
-  start_sweep()
   return true
+end
+
+-- Register a channel and start the first evaluation of every SKU for it.
+local function register_channel(channel)
+  local is_new = add_channel(channel)
+  if is_new then start_sweep() end
+  return is_new
 end
 
 local function know_channel(command)
@@ -138,35 +144,37 @@ local function change_sku_policy(command, policy)
   if sku.announced then require('promises').mark(sku) end
 end
 
+-- A sweep must follow.
 local function change_channel_policy(command, policy)
-  local is_new = register_channel(command.channel, policy)
+  local is_new = add_channel(command.channel, policy)
   local channel = registry.channels[command.channel]
-  local before = channel.has_policy and (channel.policy or {}) or nil
+  note(command, policy, channel.has_policy and (channel.policy or {}) or nil)
   channel.has_policy = policy and true or nil
-  if is_new then
-    note(command, policy, before)
-    return
-  end
-  note(command, policy, before)
+  if is_new then return end
   registry.before[command.channel] = channel.policy or {}
   registry.waived[command.channel] = true
   channel.policy = policy and next(policy) ~= nil and policy or nil
   registry.forget_policies(command.channel)
-  start_sweep()
+end
+
+-- Why a policy cannot be set; nil: it can.
+local function refusal_of(command)
+  if command.channel ~= '*' and not registry.can_register(command.channel) then return O.TOO_MANY_CHANNELS end
+  if not has_room_for_policy(command, command.policy) then return O.TOO_LARGE end
+  if not command.sku and registry.sweep_from then return O.SWEEP_PENDING end
+  return nil
 end
 
 local function set(command)
   local unexpected = refuse_unexpected(command, command.policy, O.POLICY_SET)
   if unexpected then return unexpected end
-  if command.channel ~= '*' and not registry.can_register(command.channel) then
-    return {outcome = O.TOO_MANY_CHANNELS}
-  end
-  if not has_room_for_policy(command, command.policy) then return {outcome = O.TOO_LARGE} end
+  local refusal = refusal_of(command)
+  if refusal then return {outcome = refusal} end
   if command.sku then
     change_sku_policy(command, command.policy)
   else
-    if registry.sweep_from then return {outcome = O.SWEEP_PENDING} end
     change_channel_policy(command, command.policy)
+    start_sweep()
   end
   return {outcome = O.POLICY_SET}
 end
@@ -183,11 +191,50 @@ local function delete(command)
     if not channel or not channel.has_policy then return {outcome = O.UNKNOWN_POLICY} end
     if registry.sweep_from then return {outcome = O.SWEEP_PENDING} end
     change_channel_policy(command, nil)
+    start_sweep()
   end
   return {outcome = O.POLICY_DELETED}
 end
 
+local function offered(sku, channel) return {offer.of(sku, channel, registry.policy_of(sku, channel))} end
+
+-- What the SKUs are offered before and after a policy (nil: without one), decided as `set` and the sweep decide, in
+-- memory: nothing is written. -> rows {sku, channel, before, after}; fewer than there are `names` where the step has
+-- filled as many waiting orders as one may
+local function preview_channel(command, names)
+  local rows = {}
+  for _, sku_name in ipairs(names) do
+    local sku = skus.get(sku_name)
+    if sku then rows[#rows + 1] = {sku_name, command.channel, offered(sku, command.channel)} end
+  end
+  change_channel_policy(command, command.policy)
+  for i, row in ipairs(rows) do
+    if i > 1 and not require('order_budget').has_room() then return {unpack(rows, 1, i - 1)}, true end
+    local sku = skus.get(row[1])
+    reevaluate(sku)
+    row[4] = offered(sku, command.channel)
+  end
+  return rows, false
+end
+
+-- The same for the level of a SKU: a row for each channel that it concerns.
+local function preview_sku(command)
+  local rows, sku = {}, skus.get(command.sku)
+  if not sku then return rows, false end
+  for _, channel in ipairs(command.channel == '*' and registry.names or {command.channel}) do
+    rows[#rows + 1] = {command.sku, channel, offered(sku, channel)}
+  end
+  change_sku_policy(command, command.policy)
+  for _, row in ipairs(rows) do row[4] = offered(sku, row[2]) end
+  return rows, false
+end
+
+local function preview(command, names)
+  if command.sku then return preview_sku(command) end
+  return preview_channel(command, names)
+end
+
 return {
   register_channel = register_channel, start_sweep = start_sweep, run_sweep = run_sweep, note = note,
-  know_channel = know_channel, set = set, delete = delete,
+  know_channel = know_channel, set = set, delete = delete, refusal_of = refusal_of, preview = preview,
 }
