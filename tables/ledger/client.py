@@ -353,7 +353,9 @@ class Ledger:
         command = _encode({name: value for name, value in level.items() if value is not None})
         now = clock_ms() if now_ms is None else now_ms
         answer = await self._ask_script(self._preview, command, cursor, min(limit, PREVIEW_SKUS_MAX), now, self._limits)
-        return _read(answer, decode_preview(answer[3]))
+        page = decode_preview(answer[3])
+        page.effective.pop("allowed", None)
+        return _read(answer, page)
 
     async def read_registry(self) -> LedgerRead[RegistryRecord]:
         """All known channels, and the sweep in progress."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 from msgspec import Struct
 
@@ -28,11 +30,13 @@ class PreviewRow(Struct, frozen=True, array_like=True):
 
 class PreviewPage(Struct, frozen=True, array_like=True):
     """SKUs of a level, also those that would not change. `refusal`: the outcome of a policy that would be refused;
-    `last`: the last SKU that was looked at, "" if none follows."""
+    `last`: the last SKU that was looked at, "" if none follows; `effective`: the policy that would be
+    in force."""
 
     refusal: str
     rows: tuple[PreviewRow, ...]
     last: str
+    effective: dict[str, Any]
 
 
 decode_preview = msgspec.msgpack.Decoder(PreviewPage).decode

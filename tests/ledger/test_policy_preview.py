@@ -33,7 +33,9 @@ async def preview(shop: RedisShopClient, channel: str, sku: str | None, policy: 
     cursor = ""
     while True:
         page = (await shop.ledger.preview_policy(channel, sku, policy, cursor, PAGE, now_ms=shop.now)).value
-        assert page.refusal == ""
+        if page.refusal:
+            assert (page.refusal, page.rows) == ("unknown_policy", ())
+            return []
         rows += page.rows
         if not page.last:
             return rows
@@ -73,20 +75,25 @@ async def test_a_preview_is_what_the_change_then_does_and_writes_nothing(shop: R
         before = await stored(shop)
         rows = await preview(shop, channel, sku, policy)
         assert await stored(shop) == before
-        assert [row.sku for row in rows] == ([sku] if sku else SKUS)
         command: Command = DeletePolicy(channel=channel, sku=sku)
         if policy is not None:
             command = SetPolicy(channel=channel, sku=sku, policy=policy)
         done = await shop.submit(command)
+        assert [row.sku for row in rows] == ([] if done.outcome == "unknown_policy" else [sku] if sku else SKUS)
         for row in rows:
-            told = row.before if done.outcome == "unknown_policy" else row.after
             offer = next(
                 each
                 for each in (await shop.ledger.read_sku(row.sku)).value[1]  # type: ignore[index]
                 if each.channel == channel
             )
             found = (offer.mode, offer.quantity, offer.preorder_remaining)
-            assert (told.mode, told.quantity, told.preorder_remaining) == found, (turn, channel, sku, policy, row)
+            assert (row.after.mode, row.after.quantity, row.after.preorder_remaining) == found, (
+                turn,
+                channel,
+                sku,
+                policy,
+                row,
+            )
             changed += row.before != row.after
     assert changed > ROUNDS
 

@@ -7,8 +7,9 @@
 -- ARGV[3]  the number of SKUs to look at
 -- ARGV[4]  the caller's time, ms
 -- ARGV[5]  msgpack map (tables/ledger/client.py, LedgerLimits)
--- returns  {batch, token, settled batch, msgpack [refusal or '', [[sku, channel, before, after], …], last]}; last: the
---          last SKU looked at, or '' if none follows; before, after: [mode, quantity, preorder_remaining]
+-- returns  {batch, token, settled batch, msgpack [refusal or '', [[sku, channel, before, after], …], last, effective]};
+--          last: the last SKU looked at, or '' if none follows; effective: the policy that would be in force;
+--          before and after: [mode, quantity, preorder_remaining]
 -- error    UNBLESSED: no takeover blessed this server
 
 local batch = require('batch')
@@ -30,16 +31,13 @@ end
 local function preview()
   local command = cmsgpack.unpack(ARGV[1])
   registry.load()
-  local policy = command.policy
-  command.policy = policy or {}
   local refusal = policies.refusal_of(command)
-  if refusal then return pack({refusal, {}, ''}) end
-  command.policy = policy
+  if refusal then return pack({refusal, {}, '', registry.merged()}) end
   local names, follow = names_of(command, ARGV[2], tonumber(ARGV[3]))
   prefetch.skus_named(names)
-  local rows, is_cut = policies.preview(command, names)
-  if is_cut then return pack({'', rows, rows[#rows][1]}) end
-  return pack({'', rows, follow and names[#names] or ''})
+  local rows, is_cut, effective = policies.preview(command, names)
+  local last = is_cut and rows[#rows][1] or follow and names[#names] or ''
+  return pack({'', rows, last, effective})
 end
 
 if not server.is_blessed(KEYS[1]) then return redis.error_reply('UNBLESSED no takeover blessed this server') end

@@ -157,8 +157,12 @@ local function change_channel_policy(command, policy)
   registry.forget_policies(command.channel)
 end
 
--- Why a policy cannot be set; nil: it can.
+-- Why a policy cannot be set, or removed (nil); nil: it can.
 local function refusal_of(command)
+  if not command.policy then
+    if not registry.own_of(command.channel, command.sku) then return O.UNKNOWN_POLICY end
+    return not command.sku and registry.sweep_from and O.SWEEP_PENDING or nil
+  end
   if command.channel ~= '*' and not registry.can_register(command.channel) then return O.TOO_MANY_CHANNELS end
   if not has_room_for_policy(command, command.policy) then return O.TOO_LARGE end
   if not command.sku and registry.sweep_from then return O.SWEEP_PENDING end
@@ -182,14 +186,11 @@ end
 local function delete(command)
   local unexpected = refuse_unexpected(command, nil, O.POLICY_DELETED)
   if unexpected then return unexpected end
+  local refusal = refusal_of(command)
+  if refusal then return {outcome = refusal} end
   if command.sku then
-    local sku = skus.get(command.sku)
-    if not sku or not (sku.policies and sku.policies[command.channel]) then return {outcome = O.UNKNOWN_POLICY} end
     change_sku_policy(command, nil)
   else
-    local channel = registry.channels[command.channel]
-    if not channel or not channel.has_policy then return {outcome = O.UNKNOWN_POLICY} end
-    if registry.sweep_from then return {outcome = O.SWEEP_PENDING} end
     change_channel_policy(command, nil)
     start_sweep()
   end
@@ -229,9 +230,16 @@ local function preview_sku(command)
   return rows, false
 end
 
+-- -> rows, whether they are fewer than `names`, and the policy that would be in force
 local function preview(command, names)
-  if command.sku then return preview_sku(command) end
-  return preview_channel(command, names)
+  local rows, is_cut
+  if command.sku then
+    rows, is_cut = preview_sku(command)
+    local known = registry.channels[command.channel]
+    return rows, is_cut, registry.merged(known and known.policy, command.policy)
+  end
+  rows, is_cut = preview_channel(command, names)
+  return rows, is_cut, registry.merged(command.policy)
 end
 
 return {
