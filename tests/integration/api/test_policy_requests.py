@@ -2,10 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
+from pathlib import Path
 from typing import Any
 
+from aiokafka import AIOKafkaProducer
+from msgspec.json import encode
+
+from stocktide.api.policy_requests import Decided
 from stocktide.api.requests import ACTOR_HEADER
-from tests.harness.api_client import ApiAnswer, ApiTestClient, unique_name
+from stocktide.embedded.ports import pick_free_port
+from stocktide.streams.contract.times import now_ms
+from stocktide.streams.topics import POLICY_REQUESTS
+from tests.harness.api_client import ApiAnswer, ApiTestClient, open_client, unique_name
+from tests.harness.events import stock_received
+from tests.harness.process import StocktideProcess, started
 from tests.harness.system import RunningSystem
 
 
@@ -111,3 +122,56 @@ async def test_requests_of_both_kinds_are_listed_and_a_restart_keeps_them(
     assert (await shop.get(path)).body["own"] == {"buffer": 2}
     for order_id in orders:
         assert (await decide(shop, "reject", order_id)).status == 200, "an order may have an id like a policy's request"
+
+
+async def test_an_approval_whose_process_stopped_is_carried_out_by_another(
+    shop: ApiTestClient, running: RunningSystem
+) -> None:
+    path = f"/v1/policies/{unique_name('shop')}"
+    asked = (await ask(shop, path, {"buffer": 7})).body["id"]
+    long_ago = Decided(id=asked, approved=True, by="ben", at=now_ms() - 60_000)
+    async with AIOKafkaProducer(bootstrap_servers=running.ready["kafka"]) as producer:
+        topic = POLICY_REQUESTS.full_name(running.app_id)
+        await producer.send_and_wait(topic, encode(long_ago), key=f"{asked}/1".encode())
+    await shop.get_when(path, lambda answer: answer.body["own"] == {"buffer": 7})
+    known = await shop.get_when(f"/v1/approvals/{asked}", lambda answer: answer.body["outcome"] is not None)
+    assert (known["state"], known["approved_by"], known["outcome"]) == ("approved", "ben", "policy_set")
+
+
+async def test_many_modes_need_a_second_person_and_of_two_one_decides(
+    shop: ApiTestClient, running: RunningSystem, tmp_path: Path
+) -> None:
+    skus = [unique_name("sku") for _ in range(4)]
+    await shop.move(stock_received(unique_name("wms"), *((sku, 5) for sku in skus)))
+    path = f"/v1/policies/{unique_name('shop')}"
+    await shop.put(path, {})
+    port = pick_free_port()
+    environ = {f"STOCKTIDE_{name.upper()}": running.ready[name] for name in ("kafka", "redis", "app_id")}
+    environ |= {"STOCKTIDE_OPEN": "1", "STOCKTIDE_PORT": str(port), "STOCKTIDE_POLICY_APPROVAL_SKUS": "3"}
+    log, url = tmp_path / "api.log", f"http://127.0.0.1:{port}"
+    async with started(StocktideProcess("api", ("api",), environ, log, url)) as process, open_client(url) as second:
+        await process.wait_ready()
+        assert (await second.put(path, {"buffer": 1})).status == 200, "no mode changes"
+        closed = {"buffer": 1_000_000, "below_threshold": "suspend"}
+        assert (await second.put(path, closed)).problem == (403, "approval_required")
+        assert (await second.put(f"{path}/{skus[0]}", closed)).status == 200, "of one SKU"
+        asked = (await ask(second, path, closed)).body["id"]
+        tried = [
+            decide(api, how, asked, by=f"{how}-{number}")
+            for number, api in enumerate((shop, second))
+            for how in ("approve", "reject")
+        ]
+        answers = await asyncio.gather(*tried)
+        assert sorted(answer.status for answer in answers) == [200, 409, 409, 409]
+        (won,) = [answer.body for answer in answers if answer.status == 200]
+        is_closed = won["state"] == "approved"
+        assert (await second.get(path)).body["own"] == (closed if is_closed else {"buffer": 1})
+        if not is_closed:
+            assert (await shop.put(path, closed)).status == 200, "the other process has no such limit"
+        assert (await second.call("DELETE", path)).problem == (403, "approval_required")
+        history = await second.get_when(
+            path.replace("policies", "policy_history"), lambda answer: len(answer.body["items"]) == 3
+        )
+        version = {"version": history["items"][1]["version"]}
+        assert (await second.post(f"{path}/rollback", version)).problem == (403, "approval_required")
+        assert (await shop.post(f"{path}/rollback", version)).body["own"] == {"buffer": 1}
