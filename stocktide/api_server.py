@@ -44,6 +44,9 @@ from stocktide.api.handlers.intake import IntakeHandler
 from stocktide.api.handlers.order_lists import OrderListHandler
 from stocktide.api.handlers.orders import OrderHandlers
 from stocktide.api.handlers.policies import PolicyHandlers
+from stocktide.api.handlers.policy_changes import PolicyChanges
+from stocktide.api.handlers.policy_history import PolicyHistoryHandlers
+from stocktide.api.handlers.policy_preview import PolicyPreviewHandler
 from stocktide.api.handlers.pools import PoolHandler
 from stocktide.api.handlers.stock import StockHandlers
 from stocktide.api.handlers.stock_list import StockListHandler
@@ -62,6 +65,7 @@ from stocktide.api_access import Access, make_access
 from stocktide.api_drain import Drain
 from stocktide.api_feeds import Feeds, make_consumer, make_feeds
 from stocktide.api_health import make_health, process_name
+from stocktide.api_policies import make_policy_requests
 from stocktide.api_webhooks import prepare_webhooks
 from stocktide.errors import CommandError, StartError
 from stocktide.intake_settings import read_enabled_mappings
@@ -184,6 +188,8 @@ def _make_handlers(
         stack.push_async_callback(_cancel, asyncio.create_task(watch.run()))
     readiness = health.Readiness(_make_checks(producer, redis, ledger, reads, feeds, stalls), feeds.notify)
     access.owners.read = partial(_read_channel, ledger, reads)
+    changes = PolicyChanges(submitter, ledger, reads, settings.publish_interval_ms, settings.policy_approval_skus)
+    policy_requests = make_policy_requests(settings, stack, producer, changes)
     hub = feeds.hub
     snapshots = SnapshotMonitor(hub, lambda cursor, limit: reads.settled(lambda: ledger.read_known_skus(cursor, limit)))
     channel_feeds = ChannelFeeds(
@@ -195,7 +201,7 @@ def _make_handlers(
     metrics.listener = series.answered
     return Handlers(
         orders=OrderHandlers(batcher, ledger, reads, stale),
-        approvals=ApprovalHandlers(batcher, ledger, reads),
+        approvals=ApprovalHandlers(batcher, ledger, reads, policy_requests),
         order_lists=OrderListHandler(ledger, reads, stale),
         stock=StockHandlers(ledger, reads, stale),
         stock_list=StockListHandler(ledger, reads, stale),
@@ -204,7 +210,10 @@ def _make_handlers(
         dead_letters=_make_dead_letters(settings, stack),
         pools=PoolHandler(ledger, reads),
         history=_make_history(settings, redis, ledger, reads),
-        policies=PolicyHandlers(submitter, ledger, reads, settings.publish_interval_ms),
+        policies=PolicyHandlers(changes),
+        policy_preview=PolicyPreviewHandler(changes, reads),
+        policy_requests=policy_requests,
+        policy_history=PolicyHistoryHandlers(changes, _opener(settings, AUDIT)),
         events=EventHandlers(event_producer, settings.app_id, settings.request_seconds, limits.future_ms),
         intake=IntakeHandler(event_producer, settings.app_id, read_enabled_mappings()),
         feeds=FeedHandler(channel_feeds),
