@@ -71,7 +71,7 @@ ROLES_OF: Mapping[tuple[str, str], Roles] = {
     ("GET", "/readyz"): PUBLIC,
     ("GET", "/metrics"): frozenset((OPERATOR, METRICS)),
     ("GET", "/"): PUBLIC,
-    ("GET", "/board/{name}"): PUBLIC,
+    ("GET", "/board/{path}"): PUBLIC,
     ("GET", "/problems/{code}"): PUBLIC,
     ("GET", "/openapi.json"): PUBLIC,
     ("GET", "/asyncapi.json"): PUBLIC,

@@ -133,7 +133,7 @@ def service_calls(handlers: Handlers) -> tuple[Route, ...]:
         Route("GET", "/", pages.index, "The live board", answers={200: str}, answer_type="text/html"),
         Route(
             "GET",
-            "/board/{name}",
+            "/board/{path}",
             pages.file,
             "What the board is made of",
             answers={200: bytes},

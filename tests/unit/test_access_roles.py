@@ -80,7 +80,7 @@ OPEN_TO_ALL = {
     "GET /healthz",
     "GET /readyz",
     "GET /",
-    "GET /board/{name}",
+    "GET /board/{path}",
     "GET /problems/{code}",
     "GET /openapi.json",
     "GET /asyncapi.json",
