@@ -35,8 +35,8 @@ test("an event of an order whose answer was lost has one id for all attempts", a
   assert.equal(proxy.losing, 0);
   assert.equal(changed.replayed, true);
   assert.equal((await client.stock(sku)).available, 7);
-  assert.equal((await client.orders.pay(order.order_id)).state, "committed");
-  assert.equal((await client.orders.get(order.order_id)).state, "committed");
+  assert.equal((await client.orders.pay(order.order_id)).state, "paid");
+  assert.equal((await client.orders.get(order.order_id)).state, "paid");
 });
 
 test("what has no id is not sent again", async (t) => {
