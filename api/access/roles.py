@@ -61,6 +61,7 @@ ROLES_OF: Mapping[tuple[str, str], Roles] = {
     ("GET", "/v1/channels/{channel}/socket"): _WATCHED_SHOP,
     ("GET", "/v1/channels/{channel}/orders/feed"): _WATCHED_SHOP,
     ("POST", "/v1/feeds/tickets"): _WATCHED_SHOP,
+    ("GET", "/v1/whoami"): frozenset(ROLES),
     ("GET", "/v1/policies/{channel}"): _WATCHERS,
     ("PUT", "/v1/policies/{channel}"): _OPERATORS,
     ("DELETE", "/v1/policies/{channel}"): _OPERATORS,

@@ -89,6 +89,16 @@ class Ticket(_Document, frozen=True):
     expires_in: int
 
 
+class Holder(_Document, frozen=True):
+    """Whose key this is. `channel` and `warehouses` are null where they do not limit it."""
+
+    role: str
+    holder: str
+    channel: str | None
+    warehouses: list[str] | None
+    rights: list[str]
+
+
 class OrderPage(_Document, frozen=True):
     """A page of orders, which may be short or empty although `next`, the cursor of the page after it, is not null.
     `stale` as in `Order`."""

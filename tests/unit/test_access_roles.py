@@ -52,6 +52,7 @@ EXPECTED: dict[str, set[str]] = {
     "GET /v1/stock/{sku}/history": WATCHERS,
     "GET /v1/preorders": WATCHERS,
     "GET /v1/stock": WATCHERS,
+    "GET /v1/whoami": ALL,
     "GET /v1/audit": WATCHERS,
     "GET /v1/webhooks": WATCHERS | {"channel"},
     "GET /v1/webhooks/{name}": WATCHERS | {"channel"},

@@ -1,0 +1,42 @@
+// The texts of the board in the chosen language. Each page has a module of words with the same keys in each language.
+
+import * as shell from "./words/shell.js";
+import * as states from "./words/states.js";
+import * as stock from "./words/stock.js";
+
+/** The languages: the code for words, what `lang` says, whose numbers and times, and the name for whoever speaks it. */
+export const LANGUAGES = {
+  en: { lang: "en", locale: "en-GB", name: "English" },
+  zh: { lang: "zh-Hans", locale: "zh-CN", name: "简体中文" },
+};
+const MODULES = { shell, states, stock };
+
+export function chosenLanguage() {
+  return document.documentElement.lang.startsWith("zh") ? "zh" : "en";
+}
+
+export function chooseLanguage(language) {
+  localStorage.setItem("language", language);
+  document.documentElement.lang = LANGUAGES[language].lang;
+}
+
+/** `words("stock.title")`, `words("stock.found", { count: 3 })`: the text of a key, with values for its braces. */
+export function makeWords(language) {
+  return (key, values = {}) => {
+    const [module, name] = key.split(".");
+    const text = MODULES[module]?.[language]?.[name];
+    if (text === undefined) {
+      console.error(`no words for ${key} in ${language}`);
+      return key;
+    }
+    return text.replace(/\{(\w+)\}/g, (braces, value) => String(values[value] ?? braces));
+  };
+}
+
+/** Sets the texts that stand in the page itself. */
+export function translate(root, words) {
+  for (const each of root.querySelectorAll("[data-words]")) each.textContent = words(each.dataset.words);
+  for (const each of root.querySelectorAll("[data-words-label]")) {
+    each.setAttribute("aria-label", words(each.dataset.wordsLabel));
+  }
+}
