@@ -38,6 +38,9 @@ from stocktide.api.handlers.intake import IntakeHandler
 from stocktide.api.handlers.order_lists import OrderListHandler
 from stocktide.api.handlers.orders import OrderHandlers
 from stocktide.api.handlers.policies import PolicyHandlers
+from stocktide.api.handlers.policy_changes import PolicyChanges
+from stocktide.api.handlers.policy_history import PolicyHistoryHandlers
+from stocktide.api.handlers.policy_preview import PolicyPreviewHandler
 from stocktide.api.handlers.pools import PoolHandler
 from stocktide.api.handlers.stock import StockHandlers
 from stocktide.api.handlers.stock_list import StockListHandler
@@ -155,6 +158,7 @@ def _make_handlers(
     stack.push_async_callback(_cancel, asyncio.create_task(stalls.run()))
     readiness = health.Readiness(_make_checks(producer, redis, ledger, reads, feeds, stalls), feeds.notify)
     access.owners.read = partial(_read_channel, ledger, reads)
+    changes = PolicyChanges(submitter, ledger, reads, settings.publish_interval_ms, settings.policy_approval_skus)
     hub = feeds.hub
     snapshots = SnapshotMonitor(hub, lambda cursor, limit: reads.settled(lambda: ledger.read_known_skus(cursor, limit)))
     channel_feeds = ChannelFeeds(
@@ -169,7 +173,9 @@ def _make_handlers(
         audit_log=AuditLogHandler(_opener(settings, AUDIT)),
         pools=PoolHandler(ledger, reads),
         history=_make_history(settings, redis, ledger, reads),
-        policies=PolicyHandlers(submitter, ledger, reads, settings.publish_interval_ms),
+        policies=PolicyHandlers(changes),
+        policy_preview=PolicyPreviewHandler(changes, reads),
+        policy_history=PolicyHistoryHandlers(changes, _opener(settings, AUDIT)),
         events=EventHandlers(event_producer, settings.app_id, settings.request_seconds, limits.future_ms),
         intake=IntakeHandler(event_producer, settings.app_id, read_enabled_mappings()),
         feeds=FeedHandler(channel_feeds),

@@ -135,7 +135,7 @@ async def _read_page(
     async for _, records in read_topic(consumer, {partition: end}, records_max=POLL_RECORDS):
         for record in records:
             read, value = read + 1, record.value or b""
-            entry = _decode(value)
+            entry = decode_entry(value)
             if entry is None or value in seen or not wanted.matches(entry):
                 continue
             if len(rows) == limit or size > PAGE_BYTES_MAX:
@@ -148,7 +148,8 @@ async def _read_page(
     return rows, None
 
 
-def _decode(value: bytes) -> AuditEntry | None:
+def decode_entry(value: bytes) -> AuditEntry | None:
+    """A row of the topic; None for one that cannot be read."""
     try:
         return _ROW.decode(value)
     except msgspec.MsgspecError:

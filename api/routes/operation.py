@@ -1,4 +1,4 @@
-"""The calls of operators: lists, the audit, policies, webhooks; and of the service itself."""
+"""The calls of operators: lists, the audit, webhooks; and of the service itself."""
 
 from __future__ import annotations
 
@@ -7,14 +7,12 @@ from typing import Annotated, Any, Literal
 from msgspec import Meta
 
 from stocktide.api.handlers.audit_log import CSV, NEXT_HEADER, PAGE_ROWS_MAX
-from stocktide.api.handlers.policies import PolicyBody
 from stocktide.api.handlers.stock_list import BELOW_DIGITS_MAX, PAGE_SKUS_MAX
 from stocktide.api.handlers.webhooks import WEBHOOK_PATH, TestAnswer, WebhookAnswer, WebhookBody, WebhookPage
 from stocktide.api.handlers.whoami import whoami
-from stocktide.api.routes.route import ACTOR, CURSOR, LOCATION, NDJSON, Handler, Handlers, Parameter, Route, limit
+from stocktide.api.routes.route import CURSOR, LOCATION, NDJSON, Handler, Handlers, Parameter, Route, limit
 from stocktide.streams.contract import documents
 from stocktide.streams.contract.events import Time
-from stocktide.tables.ledger.outcomes import Outcome
 
 # Also where a key of a channel names the webhook of another channel.
 _UNKNOWN_WEBHOOK = {404: ("unknown_webhook",)}
@@ -60,36 +58,6 @@ def read_calls(handlers: Handlers) -> tuple[Route, ...]:
             ),
         ),
     )
-
-
-def policy_calls(handlers: Handlers) -> tuple[Route, ...]:
-    """Policies, by channel and by SKU."""
-    policies, shown = handlers.policies, {200: documents.PolicyAnswer}
-    rows: list[Route] = []
-    for path in ("/v1/policies/{channel}", "/v1/policies/{channel}/{sku}"):
-        rows += (
-            Route("GET", path, policies.get, "A policy", answers=shown),
-            Route(
-                "PUT",
-                path,
-                policies.put,
-                "Replace a policy whole",
-                body=PolicyBody,
-                answers=shown,
-                problems={409: (Outcome.TOO_MANY_CHANNELS,), 503: (Outcome.SWEEP_PENDING,)},
-                headers=(ACTOR,),
-            ),
-            Route(
-                "DELETE",
-                path,
-                policies.delete,
-                "Remove a policy",
-                answers={204: None},
-                problems={404: (Outcome.UNKNOWN_POLICY,), 503: (Outcome.SWEEP_PENDING,)},
-                headers=(ACTOR,),
-            ),
-        )
-    return tuple(rows)
 
 
 def webhook_calls(handlers: Handlers) -> tuple[Route, ...]:

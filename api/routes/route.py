@@ -21,6 +21,8 @@ from stocktide.api.handlers.intake import IntakeHandler
 from stocktide.api.handlers.order_lists import OrderListHandler
 from stocktide.api.handlers.orders import OrderHandlers
 from stocktide.api.handlers.policies import PolicyHandlers
+from stocktide.api.handlers.policy_history import PolicyHistoryHandlers
+from stocktide.api.handlers.policy_preview import PolicyPreviewHandler
 from stocktide.api.handlers.pools import PoolHandler
 from stocktide.api.handlers.stock import StockHandlers
 from stocktide.api.handlers.stock_list import StockListHandler
@@ -89,6 +91,8 @@ class Handlers(Struct, frozen=True):
     pools: PoolHandler
     history: HistoryHandler
     policies: PolicyHandlers
+    policy_preview: PolicyPreviewHandler
+    policy_history: PolicyHistoryHandlers
     events: EventHandlers
     intake: IntakeHandler
     feeds: FeedHandler

@@ -188,10 +188,33 @@ class Approval(_Document, frozen=True):
     replayed: bool
 
 
-class ApprovalPage(_Document, frozen=True):
-    """A page of requests by id; `next` is the cursor of the page after it."""
+class PolicyApproval(_Document, frozen=True, kw_only=True):
+    """A request for another policy that a second person approves; `before` and `after` are the policy of the level,
+    null where it has none. An approved one is `refused` if the policy had been changed meanwhile; `outcome` says so."""
 
-    items: list[Approval]
+    id: str
+    kind: str = "policy"
+    channel: str
+    sku: str | None
+    state: ApprovalState
+    requested_by: str
+    reason: str
+    before: dict[str, Any] | None
+    after: dict[str, Any] | None
+    requested_at: str
+    expires_at: str
+    approved_by: str | None = None
+    rejected_by: str | None = None
+    decided_at: str | None = None
+    comment: str | None = None
+    outcome: str | None = None
+    replayed: bool = False
+
+
+class ApprovalPage(_Document, frozen=True):
+    """A page of requests by id, of orders and of policies; `next` is the cursor of the page after it."""
+
+    items: list[Any]
     next: str | None
 
 
@@ -447,6 +470,81 @@ class PolicyAnswer(_Document, frozen=True):
     sku: str | None
     own: dict[str, Any] | None
     effective: dict[str, Any]
+
+
+class OfferNumbers(_Document, frozen=True):
+    """What a channel may sell of a SKU."""
+
+    mode: Mode
+    quantity: int
+    preorder_remaining: int
+
+
+class PreviewedOffer(_Document, frozen=True):
+    """An offer that a policy would change; `channel` is shown at the level `*`."""
+
+    sku: str
+    before: OfferNumbers
+    after: OfferNumbers
+    channel: str | UnsetType = UNSET
+
+
+class ModeCounts(_Document, frozen=True):
+    """Offers by mode."""
+
+    in_stock: int
+    preorder: int
+    sold_out: int
+    suspended: int
+
+
+class ModesBothWays(_Document, frozen=True):
+    """Offers by mode before and after a change."""
+
+    before: ModeCounts
+    after: ModeCounts
+
+
+class UnitsBothWays(_Document, frozen=True):
+    """Units that may be sold before and after a change."""
+
+    before: int
+    after: int
+
+
+class PolicyPreview(_Document, frozen=True, kw_only=True):
+    """What a policy would do to the SKUs that this call looked at, with the stock as it is. `items` are the offers that
+    would change. `complete`: it looked at all that there are; else `next` is the cursor with which a call goes on."""
+
+    channel: str
+    sku: str | None
+    own: dict[str, Any] | None
+    effective: dict[str, Any]
+    examined: int
+    complete: bool
+    changed: int
+    modes: ModesBothWays
+    quantity: UnitsBothWays
+    items: list[PreviewedOffer]
+    next: str | None
+
+
+class PolicyVersion(_Document, frozen=True):
+    """A change of a level; `requested_by`, if a second person approved it."""
+
+    version: str
+    actor: str
+    at: str
+    before: dict[str, Any] | None
+    after: dict[str, Any] | None
+    requested_by: str | None
+
+
+class PolicyHistory(_Document, frozen=True):
+    """Changes of a level, newest first; a page may be short although another one follows."""
+
+    items: list[PolicyVersion]
+    next: str | None
 
 
 class PublishedPolicy(_Document, frozen=True):

@@ -74,6 +74,14 @@ EXPECTED: dict[str, set[str]] = {
     "GET /v1/policies/{channel}/{sku}": WATCHERS,
     "PUT /v1/policies/{channel}/{sku}": {"operator"},
     "DELETE /v1/policies/{channel}/{sku}": {"operator"},
+    "POST /v1/policies/{channel}/preview": {"operator", "approver"},
+    "GET /v1/policy_history/{channel}": WATCHERS,
+    "POST /v1/policies/{channel}/rollback": {"operator"},
+    "POST /v1/policies/{channel}/request": {"operator"},
+    "POST /v1/policies/{channel}/{sku}/preview": {"operator", "approver"},
+    "GET /v1/policy_history/{channel}/{sku}": WATCHERS,
+    "POST /v1/policies/{channel}/{sku}/rollback": {"operator"},
+    "POST /v1/policies/{channel}/{sku}/request": {"operator"},
     "GET /metrics": {"operator", "metrics"},
 }
 OPEN_TO_ALL = {
