@@ -14,6 +14,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
 from functools import partial
 from importlib.metadata import version
+from typing import Any
 
 from aiohttp import web
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
@@ -29,6 +30,7 @@ from stocktide.api.feeds.snapshots import SnapshotMonitor
 from stocktide.api.feeds.socket import SocketHandler
 from stocktide.api.feeds.sse import ChannelFeeds, FeedHandler
 from stocktide.api.handlers import health
+from stocktide.api.handlers.alerts import AlertsHandler
 from stocktide.api.handlers.approvals import ApprovalHandlers
 from stocktide.api.handlers.audit_log import AuditLogHandler
 from stocktide.api.handlers.board import BoardHandlers
@@ -54,6 +56,7 @@ from stocktide.api.settled_reads import SettledReads
 from stocktide.api.spec.served import with_documents
 from stocktide.api.stale.reads import PublishedTables, StaleReads
 from stocktide.api.stale.topic_copy import TopicCopy
+from stocktide.api.topic_calls import TopicCalls
 from stocktide.api_access import Access, make_access
 from stocktide.api_feeds import Feeds, make_consumer, make_feeds
 from stocktide.api_webhooks import prepare_webhooks
@@ -79,6 +82,8 @@ logger = logging.getLogger(__name__)
 
 # For requests in progress: a request's own deadline and a reserve.
 STOP_SECONDS_MAX = 8.0
+# Every record that a call reads exists already; a fetch that waits for more delays the next one.
+READ_WAIT_MS = 20
 
 
 def run(settings: Settings) -> int:
@@ -170,7 +175,8 @@ def _make_handlers(
         order_lists=OrderListHandler(ledger, reads, stale),
         stock=StockHandlers(ledger, reads, stale),
         stock_list=StockListHandler(ledger, reads, stale),
-        audit_log=AuditLogHandler(_opener(settings, AUDIT)),
+        audit_log=AuditLogHandler(_topic_calls(settings, AUDIT)),
+        alerts=AlertsHandler(_topic_calls(settings, ALERTS)),
         pools=PoolHandler(ledger, reads),
         history=_make_history(settings, redis, ledger, reads),
         policies=PolicyHandlers(changes),
@@ -216,9 +222,13 @@ def _make_history(settings: Settings, redis: Redis, ledger: Ledger, reads: Settl
     return HistoryHandler(ledger, reads, LedgerControl(redis, settings.app_id).settled, open_log)
 
 
-def _opener(settings: Settings, topic: Topic) -> Callable[[], Awaitable[AIOKafkaConsumer]]:
+def _opener(settings: Settings, topic: Topic, **client: Any) -> Callable[[], Awaitable[AIOKafkaConsumer]]:
     """What opens a reader of a topic at its beginning."""
-    return partial(open_consumer, settings.kafka, topic.full_name(settings.app_id), **settings.kafka_access())
+    return partial(open_consumer, settings.kafka, topic.full_name(settings.app_id), **client, **settings.kafka_access())
+
+
+def _topic_calls(settings: Settings, topic: Topic) -> TopicCalls:
+    return TopicCalls(topic.name, _opener(settings, topic, fetch_max_wait_ms=READ_WAIT_MS))
 
 
 async def _read_channel(ledger: Ledger, reads: SettledReads, order_id: str) -> str | None:

@@ -44,6 +44,8 @@ ROLES_OF: Mapping[tuple[str, str], Roles] = {
     ("GET", "/v1/stock/{sku}/history"): _WATCHERS,
     ("GET", "/v1/stock"): _WATCHERS,
     ("GET", "/v1/audit"): _WATCHERS,
+    ("GET", "/v1/alerts"): _WATCHERS,
+    ("GET", "/v1/alerts/types"): _WATCHERS,
     ("GET", "/v1/webhooks"): _WATCHED_SHOP,
     ("GET", "/v1/webhooks/{name}"): _WATCHED_SHOP,
     ("PUT", "/v1/webhooks/{name}"): _SHOP,

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 from msgspec import Meta
 
+from stocktide.api.handlers.alerts import PAGE_ALERTS_MAX
 from stocktide.api.handlers.audit_log import CSV, NEXT_HEADER, PAGE_ROWS_MAX
 from stocktide.api.handlers.stock_list import BELOW_DIGITS_MAX, PAGE_SKUS_MAX
 from stocktide.api.handlers.webhooks import WEBHOOK_PATH, TestAnswer, WebhookAnswer, WebhookBody, WebhookPage
@@ -56,6 +57,36 @@ def read_calls(handlers: Handlers) -> tuple[Route, ...]:
                 limit(PAGE_ROWS_MAX),
                 Parameter("format", Literal["ndjson", "csv"]),
             ),
+        ),
+    )
+
+
+def watch_calls(handlers: Handlers) -> tuple[Route, ...]:
+    """What an operator watches: alerts, dead letters, health."""
+    alerts = handlers.alerts
+    return (
+        Route(
+            "GET",
+            "/v1/alerts",
+            alerts.get,
+            "Alerts, newest first",
+            answers={200: documents.AlertPage},
+            problems={503: ("busy",)},
+            query=(
+                Parameter("type", is_list=True),
+                Parameter("sku"),
+                Parameter("channel"),
+                Parameter("since", Time),
+                CURSOR,
+                limit(PAGE_ALERTS_MAX),
+            ),
+        ),
+        Route(
+            "GET",
+            "/v1/alerts/types",
+            alerts.types,
+            "The types that alerts may have",
+            answers={200: documents.AlertTypes},
         ),
     )
 

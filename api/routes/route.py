@@ -11,6 +11,7 @@ from msgspec import Meta, Struct
 from stocktide.api.feeds.order_sse import OrderFeedHandler
 from stocktide.api.feeds.socket import SocketHandler
 from stocktide.api.feeds.sse import FeedHandler
+from stocktide.api.handlers.alerts import AlertsHandler
 from stocktide.api.handlers.approvals import ApprovalHandlers
 from stocktide.api.handlers.audit_log import AuditLogHandler
 from stocktide.api.handlers.board import BoardHandlers
@@ -103,5 +104,6 @@ class Handlers(Struct, frozen=True):
     pages: BoardHandlers
     stock_list: StockListHandler
     audit_log: AuditLogHandler
+    alerts: AlertsHandler
     webhooks: WebhookHandlers
     post_ticket: Handler

@@ -580,6 +580,20 @@ class PublishedAlert(_Document, frozen=True, kw_only=True):
     detail: str | UnsetType = UNSET
 
 
+class AlertPage(_Document, frozen=True):
+    """A page of alerts, newest first, which may be short or empty although `next`, the cursor of the page after it, is
+    not null."""
+
+    items: list[PublishedAlert]
+    next: str | None
+
+
+class AlertTypes(_Document, frozen=True):
+    """The types that alerts may have."""
+
+    items: list[str]
+
+
 class DeadLetterPlace(_Document, frozen=True):
     """A place in the topic `dead-letters`."""
 

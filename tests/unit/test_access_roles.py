@@ -54,6 +54,8 @@ EXPECTED: dict[str, set[str]] = {
     "GET /v1/stock": WATCHERS,
     "GET /v1/whoami": ALL,
     "GET /v1/audit": WATCHERS,
+    "GET /v1/alerts": WATCHERS,
+    "GET /v1/alerts/types": WATCHERS,
     "GET /v1/webhooks": WATCHERS | {"channel"},
     "GET /v1/webhooks/{name}": WATCHERS | {"channel"},
     "PUT /v1/webhooks/{name}": {"operator", "channel"},
