@@ -23,6 +23,7 @@ from redis.asyncio import Redis
 
 from stocktide.api.app import make_app
 from stocktide.api.batching import CommandBatcher
+from stocktide.api.dead_letter_log import DeadLetterLog
 from stocktide.api.event_producer import InputEventProducer, make_producer
 from stocktide.api.feeds.catch_up import CatchUp
 from stocktide.api.feeds.order_sse import OrderFeedHandler
@@ -34,6 +35,7 @@ from stocktide.api.handlers.alerts import AlertsHandler
 from stocktide.api.handlers.approvals import ApprovalHandlers
 from stocktide.api.handlers.audit_log import AuditLogHandler
 from stocktide.api.handlers.board import BoardHandlers
+from stocktide.api.handlers.dead_letters import DeadLetterHandlers
 from stocktide.api.handlers.events import EventHandlers
 from stocktide.api.handlers.history import HistoryHandler
 from stocktide.api.handlers.intake import IntakeHandler
@@ -69,7 +71,9 @@ from stocktide.streams.journal.log import KafkaLog
 from stocktide.streams.kafka.publish import OutputRow
 from stocktide.streams.kafka.raw_records import deliver_raw_records
 from stocktide.streams.kafka.read_topic import open_consumer
-from stocktide.streams.topics import ALERTS, AUDIT, JOURNAL, RESERVATIONS, STOCK, Topic
+from stocktide.streams.topics import ALERTS, AUDIT, DEAD_LETTERS, JOURNAL, RESERVATIONS, STOCK, Topic
+from stocktide.tables.dead_letters.reader import DeadLetterTopic
+from stocktide.tables.dead_letters.retry import DeadLetterProcessor
 from stocktide.tables.ledger.client import Ledger
 from stocktide.tables.ledger.connection import connect
 from stocktide.tables.ledger.control import LedgerControl
@@ -177,6 +181,7 @@ def _make_handlers(
         stock_list=StockListHandler(ledger, reads, stale),
         audit_log=AuditLogHandler(_topic_calls(settings, AUDIT)),
         alerts=AlertsHandler(_topic_calls(settings, ALERTS)),
+        dead_letters=_make_dead_letters(settings, stack),
         pools=PoolHandler(ledger, reads),
         history=_make_history(settings, redis, ledger, reads),
         policies=PolicyHandlers(changes),
@@ -214,6 +219,15 @@ def _make_stale_reads(settings: Settings, stack: AsyncExitStack, reads: SettledR
     stale = StaleReads(reads, tables)
     stack.push_async_callback(stale.close)
     return stale
+
+
+def _make_dead_letters(settings: Settings, stack: AsyncExitStack) -> DeadLetterHandlers:
+    name = DEAD_LETTERS.full_name(settings.app_id)
+    topic = DeadLetterTopic(name, settings.kafka_client())
+    log = DeadLetterLog(topic)
+    stack.push_async_callback(log.close)
+    processor = partial(DeadLetterProcessor, topic, settings.kafka_client(), settings.app_id)
+    return DeadLetterHandlers(log, topic, name, processor)
 
 
 def _make_history(settings: Settings, redis: Redis, ledger: Ledger, reads: SettledReads) -> HistoryHandler:

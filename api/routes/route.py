@@ -15,6 +15,7 @@ from stocktide.api.handlers.alerts import AlertsHandler
 from stocktide.api.handlers.approvals import ApprovalHandlers
 from stocktide.api.handlers.audit_log import AuditLogHandler
 from stocktide.api.handlers.board import BoardHandlers
+from stocktide.api.handlers.dead_letters import DeadLetterHandlers
 from stocktide.api.handlers.events import EventHandlers
 from stocktide.api.handlers.health import Readiness
 from stocktide.api.handlers.history import HistoryHandler
@@ -105,5 +106,6 @@ class Handlers(Struct, frozen=True):
     stock_list: StockListHandler
     audit_log: AuditLogHandler
     alerts: AlertsHandler
+    dead_letters: DeadLetterHandlers
     webhooks: WebhookHandlers
     post_ticket: Handler

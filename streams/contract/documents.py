@@ -625,6 +625,41 @@ class DeadLetter(_Document, frozen=True, omit_defaults=True):
         return base64.b64decode(self.raw_base64) if self.raw_base64 is not None else (self.raw or "").encode()
 
 
+DeadLetterState = Annotated[str, _one_of("open", "retried", "dropped")]
+
+
+class ListedDeadLetter(_Document, frozen=True, kw_only=True):
+    """A dead letter and what became of it; `partition` and `offset` are its own, `origin` is the place of its event, of
+    which `topic` is the topic. The event is `raw` or `raw_base64`, `bytes` long; in a list only its beginning. `cut`:
+    this is not all of it. `by` and `done_at`: who sent it again or dropped it, and when."""
+
+    partition: int
+    offset: int
+    reason: str
+    detail: str
+    path: str | None
+    topic: str
+    origin: DeadLetterPlace
+    key: str | None
+    at: str
+    raw: str | UnsetType = UNSET
+    raw_base64: str | UnsetType = UNSET
+    bytes: int
+    cut: bool
+    state: DeadLetterState
+    by: str | None
+    done_at: str | None
+
+
+class DeadLetterPage(_Document, frozen=True):
+    """A page of dead letters, newest first; `next` is the cursor of the page after it. `left_out`: how many older ones
+    are too many to be listed."""
+
+    items: list[ListedDeadLetter]
+    next: str | None
+    left_out: int
+
+
 class RejectedLine(_Document, frozen=True):
     """A line of NDJSON, counted from 1, that is no event."""
 
