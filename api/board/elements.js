@@ -79,3 +79,8 @@ export function modeBadge(context, mode) {
   const kind = MODES.includes(mode) ? mode : "none";
   return element("span", { class: `badge mode-${kind}`, text: modeText(context, mode) });
 }
+
+/** A text with elements in its braces: `phrase(words, "sku.promised", { day: moment(…) })`. */
+export function phrase(words, key, values) {
+  return words(key).split(/\{(\w+)\}/).map((part, index) => (index % 2 ? values[part] ?? "" : part));
+}

@@ -1,6 +1,8 @@
 // The texts of the board in the chosen language. Each page has a module of words with the same keys in each language.
 
+import * as causes from "./words/causes.js";
 import * as shell from "./words/shell.js";
+import * as sku from "./words/sku.js";
 import * as states from "./words/states.js";
 import * as stock from "./words/stock.js";
 
@@ -9,7 +11,7 @@ export const LANGUAGES = {
   en: { lang: "en", locale: "en-GB", name: "English" },
   zh: { lang: "zh-Hans", locale: "zh-CN", name: "简体中文" },
 };
-const MODULES = { shell, states, stock };
+const MODULES = { causes, shell, sku, states, stock };
 
 export function chosenLanguage() {
   return document.documentElement.lang.startsWith("zh") ? "zh" : "en";

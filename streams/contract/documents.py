@@ -329,7 +329,8 @@ class ChangedTotals(_Document, frozen=True):
 
 
 class StockChange(_Document, frozen=True):
-    """A change of a SKU; `change` has the deltas by counter, as `locked@SH1`."""
+    """A change of a SKU; `change` has the deltas by counter, as `locked@SH1`. `modes`: of each channel after it, where
+    the offers were published whole."""
 
     version: int
     at: str
@@ -337,6 +338,7 @@ class StockChange(_Document, frozen=True):
     cause: ChangeCause
     change: dict[str, int]
     after: ChangedTotals
+    modes: dict[str, Mode] | UnsetType = UNSET
 
 
 class StockHistory(_Document, frozen=True):

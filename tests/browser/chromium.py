@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from axe_playwright_python.async_playwright import Axe
-from playwright.async_api import Browser, ConsoleMessage, Page, async_playwright
+from playwright.async_api import Browser, ConsoleMessage, Error, Page, async_playwright
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 _FLAGS = (
@@ -64,12 +64,21 @@ class BrowserPage:
         """Wait until the expression is true; its value. Unlike `wait_for_function` it needs no `eval` in the page,
         which its Content-Security-Policy refuses."""
         deadline = asyncio.get_running_loop().time() + seconds_max
-        while not (value := await self.evaluate(script)):
+        while not (value := await self._evaluate_once(script)):
             if asyncio.get_running_loop().time() > deadline:
                 text = await self.evaluate("document.body.innerText")
                 raise AssertionError(f"never true: {script}\n{self.errors}\n{text[:2000]}")
             await asyncio.sleep(POLL_SECONDS)
         return value
+
+    async def _evaluate_once(self, script: str) -> Any:
+        """The value; None while another page is loading."""
+        try:
+            return await self.evaluate(script)
+        except Error as error:
+            if "Execution context was destroyed" not in error.message:
+                raise
+            return None
 
     async def picture(self, file: Path) -> None:
         """Write a screenshot as a PNG."""

@@ -1,4 +1,4 @@
-"""One browser for all tests of a module; its pages are closed after each test."""
+"""One browser for all tests; its pages are closed after each test."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from tests.browser.chromium import Chromium, find_chromium
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 async def browser() -> AsyncIterator[Chromium]:
     """The browser; the tests are skipped with a warning where it is not installed."""
     if find_chromium() is None:
