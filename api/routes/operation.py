@@ -12,7 +12,7 @@ from stocktide.api.handlers.dead_letters import PAGE_LETTERS_MAX
 from stocktide.api.handlers.stock_list import BELOW_DIGITS_MAX, PAGE_SKUS_MAX
 from stocktide.api.handlers.webhooks import WEBHOOK_PATH, TestAnswer, WebhookAnswer, WebhookBody, WebhookPage
 from stocktide.api.handlers.whoami import whoami
-from stocktide.api.routes.route import CURSOR, LOCATION, NDJSON, Handler, Handlers, Parameter, Route, limit
+from stocktide.api.routes.route import ACTOR, CURSOR, LOCATION, NDJSON, Handler, Handlers, Parameter, Route, limit
 from stocktide.streams.contract import documents
 from stocktide.streams.contract.events import Time
 

@@ -625,6 +625,86 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/dead-letters": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Dead letters, newest first, with the beginnings of their events
+         * @description Roles: approver, operator, viewer.
+         */
+        get: operations["get_dead_letters"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/dead-letters/{partition}/{offset}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * A dead letter with all of its event
+         * @description Roles: approver, operator, viewer.
+         */
+        get: operations["get_dead_letters_by_offset"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/dead-letters/{partition}/{offset}/retry": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Send the event of a dead letter again to where it came from
+         * @description Roles: operator.
+         */
+        post: operations["post_dead_letters_retry_by_offset"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/dead-letters/{partition}/{offset}/drop": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Be done with a dead letter
+         * @description Roles: operator.
+         */
+        post: operations["post_dead_letters_drop_by_offset"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/v1/policies/{channel}": {
         parameters: {
             query?: never;
@@ -1871,7 +1951,8 @@ export interface components {
         };
         /**
          * StockChange
-         * @description A change of a SKU; `change` has the deltas by counter, as `locked@SH1`.
+         * @description A change of a SKU; `change` has the deltas by counter, as `locked@SH1`. `modes`: of each channel after it, where
+         *         the offers were published whole.
          */
         StockChange: {
             version: number;
@@ -1882,6 +1963,9 @@ export interface components {
                 [key: string]: number;
             };
             after: components["schemas"]["ChangedTotals"];
+            modes?: {
+                [key: string]: "in_stock" | "preorder" | "sold_out" | "suspended";
+            };
         };
         /**
          * ChangeCause
@@ -2078,6 +2162,49 @@ export interface components {
          */
         AlertTypes: {
             items: string[];
+        };
+        /**
+         * DeadLetterPage
+         * @description A page of dead letters, newest first; `next` is the cursor of the page after it. `left_out`: how many older ones
+         *         are too many to be listed.
+         */
+        DeadLetterPage: {
+            items: components["schemas"]["ListedDeadLetter"][];
+            next: string | null;
+            left_out: number;
+        };
+        /**
+         * ListedDeadLetter
+         * @description A dead letter and what became of it; `partition` and `offset` are its own, `origin` is the place of its event, of
+         *         which `topic` is the topic. The event is `raw` or `raw_base64`, `bytes` long; in a list only its beginning. `cut`:
+         *         this is not all of it. `by` and `done_at`: who sent it again or dropped it, and when.
+         */
+        ListedDeadLetter: {
+            partition: number;
+            offset: number;
+            reason: string;
+            detail: string;
+            path: string | null;
+            topic: string;
+            origin: components["schemas"]["DeadLetterPlace"];
+            key: string | null;
+            at: string;
+            raw?: string;
+            raw_base64?: string;
+            bytes: number;
+            cut: boolean;
+            /** @enum {string} */
+            state: "dropped" | "open" | "retried";
+            by: string | null;
+            done_at: string | null;
+        };
+        /**
+         * DeadLetterPlace
+         * @description A place in the topic `dead-letters`.
+         */
+        DeadLetterPlace: {
+            partition: number;
+            offset: number;
         };
         /**
          * PolicyAnswer
@@ -2876,6 +3003,34 @@ export interface components {
                 };
             };
         };
+        /** @description `unknown_dead_letter`: There is no dead letter at this place, or it is older than those that are listed. */
+        Refused404_7: {
+            headers: {
+                [name: string]: unknown;
+            };
+            content: {
+                "application/problem+json": components["schemas"]["Problem"] & {
+                    /** @constant */
+                    status?: 404;
+                    /** @enum {unknown} */
+                    code?: "unknown_dead_letter";
+                };
+            };
+        };
+        /** @description `dead_letter_closed`: Somebody has sent it again or dropped it. `not_retriable`: The event must not be sent again: it could count twice, would be refused again, or is not kept whole. */
+        Refused409_9: {
+            headers: {
+                [name: string]: unknown;
+            };
+            content: {
+                "application/problem+json": components["schemas"]["Problem"] & {
+                    /** @constant */
+                    status?: 409;
+                    /** @enum {unknown} */
+                    code?: "dead_letter_closed" | "not_retriable";
+                };
+            };
+        };
         /** @description `approval_required`: The change would move the modes of more SKUs than one person may. `forbidden`: The key has not the right to do this, or is for another channel or other warehouses. `foreign_origin`: The page that makes the call is of an origin that is not listed. */
         Refused403_4: {
             headers: {
@@ -2891,7 +3046,7 @@ export interface components {
             };
         };
         /** @description `too_many_channels`: As many channels are known as there may be. */
-        Refused409_9: {
+        Refused409_10: {
             headers: {
                 [name: string]: unknown;
             };
@@ -2935,7 +3090,7 @@ export interface components {
             };
         };
         /** @description `unknown_channel`: There is no channel of this name, or it is not that of the key. `unknown_policy`: There is no policy at this level. */
-        Refused404_7: {
+        Refused404_8: {
             headers: {
                 [name: string]: unknown;
             };
@@ -2949,7 +3104,7 @@ export interface components {
             };
         };
         /** @description `unknown_channel`: There is no channel of this name, or it is not that of the key. `unknown_policy`: There is no policy at this level. `unknown_version`: The history of the policy has no such version. */
-        Refused404_8: {
+        Refused404_9: {
             headers: {
                 [name: string]: unknown;
             };
@@ -2979,7 +3134,7 @@ export interface components {
             };
         };
         /** @description `unknown_webhook`: There is no webhook of this name. */
-        Refused404_9: {
+        Refused404_10: {
             headers: {
                 [name: string]: unknown;
             };
@@ -2993,7 +3148,7 @@ export interface components {
             };
         };
         /** @description `too_many_webhooks`: As many webhooks are defined as there may be. */
-        Refused409_10: {
+        Refused409_11: {
             headers: {
                 [name: string]: unknown;
             };
@@ -3037,7 +3192,7 @@ export interface components {
             };
         };
         /** @description `not_found`: There is nothing at this path. */
-        Refused404_10: {
+        Refused404_11: {
             headers: {
                 [name: string]: unknown;
             };
@@ -4418,6 +4573,149 @@ export interface operations {
             503: components["responses"]["Refused503_1"];
         };
     };
+    get_dead_letters: {
+        parameters: {
+            query?: {
+                reason?: string[];
+                state?: "dropped" | "open" | "retried";
+                cursor?: string;
+                limit?: number;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Dead letters, newest first, with the beginnings of their events */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["DeadLetterPage"];
+                };
+            };
+            400: components["responses"]["Refused400_2"];
+            401: components["responses"]["Refused401_1"];
+            403: components["responses"]["Refused403_1"];
+            408: components["responses"]["Refused408_1"];
+            414: components["responses"]["Refused414_1"];
+            417: components["responses"]["Refused417_1"];
+            422: components["responses"]["Refused422_2"];
+            429: components["responses"]["Refused429_1"];
+            431: components["responses"]["Refused431_1"];
+            503: components["responses"]["Refused503_2"];
+        };
+    };
+    get_dead_letters_by_offset: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                partition: string;
+                offset: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description A dead letter with all of its event */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ListedDeadLetter"];
+                };
+            };
+            400: components["responses"]["Refused400_2"];
+            401: components["responses"]["Refused401_1"];
+            403: components["responses"]["Refused403_1"];
+            404: components["responses"]["Refused404_7"];
+            408: components["responses"]["Refused408_1"];
+            414: components["responses"]["Refused414_1"];
+            417: components["responses"]["Refused417_1"];
+            422: components["responses"]["Refused422_2"];
+            429: components["responses"]["Refused429_1"];
+            431: components["responses"]["Refused431_1"];
+            503: components["responses"]["Refused503_2"];
+        };
+    };
+    post_dead_letters_retry_by_offset: {
+        parameters: {
+            query?: never;
+            header?: {
+                "X-Actor"?: string;
+            };
+            path: {
+                partition: string;
+                offset: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Send the event of a dead letter again to where it came from */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ListedDeadLetter"];
+                };
+            };
+            400: components["responses"]["Refused400_2"];
+            401: components["responses"]["Refused401_1"];
+            403: components["responses"]["Refused403_1"];
+            404: components["responses"]["Refused404_7"];
+            408: components["responses"]["Refused408_1"];
+            409: components["responses"]["Refused409_9"];
+            414: components["responses"]["Refused414_1"];
+            417: components["responses"]["Refused417_1"];
+            422: components["responses"]["Refused422_2"];
+            429: components["responses"]["Refused429_1"];
+            431: components["responses"]["Refused431_1"];
+            503: components["responses"]["Refused503_2"];
+        };
+    };
+    post_dead_letters_drop_by_offset: {
+        parameters: {
+            query?: never;
+            header?: {
+                "X-Actor"?: string;
+            };
+            path: {
+                partition: string;
+                offset: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Be done with a dead letter */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ListedDeadLetter"];
+                };
+            };
+            400: components["responses"]["Refused400_2"];
+            401: components["responses"]["Refused401_1"];
+            403: components["responses"]["Refused403_1"];
+            404: components["responses"]["Refused404_7"];
+            408: components["responses"]["Refused408_1"];
+            409: components["responses"]["Refused409_9"];
+            414: components["responses"]["Refused414_1"];
+            417: components["responses"]["Refused417_1"];
+            422: components["responses"]["Refused422_2"];
+            429: components["responses"]["Refused429_1"];
+            431: components["responses"]["Refused431_1"];
+            503: components["responses"]["Refused503_2"];
+        };
+    };
     get_policies_by_channel: {
         parameters: {
             query?: never;
@@ -4487,7 +4785,7 @@ export interface operations {
             403: components["responses"]["Refused403_4"];
             404: components["responses"]["Refused404_6"];
             408: components["responses"]["Refused408_1"];
-            409: components["responses"]["Refused409_9"];
+            409: components["responses"]["Refused409_10"];
             412: components["responses"]["Refused412_1"];
             413: components["responses"]["Refused413_1"];
             414: components["responses"]["Refused414_1"];
@@ -4523,7 +4821,7 @@ export interface operations {
             400: components["responses"]["Refused400_2"];
             401: components["responses"]["Refused401_1"];
             403: components["responses"]["Refused403_4"];
-            404: components["responses"]["Refused404_7"];
+            404: components["responses"]["Refused404_8"];
             408: components["responses"]["Refused408_1"];
             412: components["responses"]["Refused412_1"];
             414: components["responses"]["Refused414_1"];
@@ -4564,9 +4862,9 @@ export interface operations {
             400: components["responses"]["Refused400_1"];
             401: components["responses"]["Refused401_1"];
             403: components["responses"]["Refused403_1"];
-            404: components["responses"]["Refused404_7"];
+            404: components["responses"]["Refused404_8"];
             408: components["responses"]["Refused408_1"];
-            409: components["responses"]["Refused409_9"];
+            409: components["responses"]["Refused409_10"];
             413: components["responses"]["Refused413_1"];
             414: components["responses"]["Refused414_1"];
             415: components["responses"]["Refused415_1"];
@@ -4645,9 +4943,9 @@ export interface operations {
             400: components["responses"]["Refused400_1"];
             401: components["responses"]["Refused401_1"];
             403: components["responses"]["Refused403_4"];
-            404: components["responses"]["Refused404_8"];
+            404: components["responses"]["Refused404_9"];
             408: components["responses"]["Refused408_1"];
-            409: components["responses"]["Refused409_9"];
+            409: components["responses"]["Refused409_10"];
             412: components["responses"]["Refused412_1"];
             413: components["responses"]["Refused413_1"];
             414: components["responses"]["Refused414_1"];
@@ -4730,7 +5028,7 @@ export interface operations {
             403: components["responses"]["Refused403_4"];
             404: components["responses"]["Refused404_6"];
             408: components["responses"]["Refused408_1"];
-            409: components["responses"]["Refused409_9"];
+            409: components["responses"]["Refused409_10"];
             412: components["responses"]["Refused412_1"];
             413: components["responses"]["Refused413_1"];
             414: components["responses"]["Refused414_1"];
@@ -4767,7 +5065,7 @@ export interface operations {
             400: components["responses"]["Refused400_2"];
             401: components["responses"]["Refused401_1"];
             403: components["responses"]["Refused403_4"];
-            404: components["responses"]["Refused404_7"];
+            404: components["responses"]["Refused404_8"];
             408: components["responses"]["Refused408_1"];
             412: components["responses"]["Refused412_1"];
             414: components["responses"]["Refused414_1"];
@@ -4809,9 +5107,9 @@ export interface operations {
             400: components["responses"]["Refused400_1"];
             401: components["responses"]["Refused401_1"];
             403: components["responses"]["Refused403_1"];
-            404: components["responses"]["Refused404_7"];
+            404: components["responses"]["Refused404_8"];
             408: components["responses"]["Refused408_1"];
-            409: components["responses"]["Refused409_9"];
+            409: components["responses"]["Refused409_10"];
             413: components["responses"]["Refused413_1"];
             414: components["responses"]["Refused414_1"];
             415: components["responses"]["Refused415_1"];
@@ -4892,9 +5190,9 @@ export interface operations {
             400: components["responses"]["Refused400_1"];
             401: components["responses"]["Refused401_1"];
             403: components["responses"]["Refused403_4"];
-            404: components["responses"]["Refused404_8"];
+            404: components["responses"]["Refused404_9"];
             408: components["responses"]["Refused408_1"];
-            409: components["responses"]["Refused409_9"];
+            409: components["responses"]["Refused409_10"];
             412: components["responses"]["Refused412_1"];
             413: components["responses"]["Refused413_1"];
             414: components["responses"]["Refused414_1"];
@@ -4958,7 +5256,7 @@ export interface operations {
             400: components["responses"]["Refused400_2"];
             401: components["responses"]["Refused401_1"];
             403: components["responses"]["Refused403_1"];
-            404: components["responses"]["Refused404_9"];
+            404: components["responses"]["Refused404_10"];
             408: components["responses"]["Refused408_1"];
             414: components["responses"]["Refused414_1"];
             417: components["responses"]["Refused417_1"];
@@ -5006,9 +5304,9 @@ export interface operations {
             400: components["responses"]["Refused400_1"];
             401: components["responses"]["Refused401_1"];
             403: components["responses"]["Refused403_1"];
-            404: components["responses"]["Refused404_9"];
+            404: components["responses"]["Refused404_10"];
             408: components["responses"]["Refused408_1"];
-            409: components["responses"]["Refused409_10"];
+            409: components["responses"]["Refused409_11"];
             413: components["responses"]["Refused413_1"];
             414: components["responses"]["Refused414_1"];
             415: components["responses"]["Refused415_1"];
@@ -5040,7 +5338,7 @@ export interface operations {
             400: components["responses"]["Refused400_2"];
             401: components["responses"]["Refused401_1"];
             403: components["responses"]["Refused403_1"];
-            404: components["responses"]["Refused404_9"];
+            404: components["responses"]["Refused404_10"];
             408: components["responses"]["Refused408_1"];
             414: components["responses"]["Refused414_1"];
             417: components["responses"]["Refused417_1"];
@@ -5073,7 +5371,7 @@ export interface operations {
             400: components["responses"]["Refused400_2"];
             401: components["responses"]["Refused401_1"];
             403: components["responses"]["Refused403_1"];
-            404: components["responses"]["Refused404_9"];
+            404: components["responses"]["Refused404_10"];
             408: components["responses"]["Refused408_1"];
             414: components["responses"]["Refused414_1"];
             417: components["responses"]["Refused417_1"];
@@ -5106,7 +5404,7 @@ export interface operations {
             400: components["responses"]["Refused400_2"];
             401: components["responses"]["Refused401_1"];
             403: components["responses"]["Refused403_1"];
-            404: components["responses"]["Refused404_9"];
+            404: components["responses"]["Refused404_10"];
             408: components["responses"]["Refused408_1"];
             414: components["responses"]["Refused414_1"];
             417: components["responses"]["Refused417_1"];
@@ -5139,7 +5437,7 @@ export interface operations {
             400: components["responses"]["Refused400_2"];
             401: components["responses"]["Refused401_1"];
             403: components["responses"]["Refused403_1"];
-            404: components["responses"]["Refused404_9"];
+            404: components["responses"]["Refused404_10"];
             408: components["responses"]["Refused408_1"];
             414: components["responses"]["Refused414_1"];
             417: components["responses"]["Refused417_1"];
@@ -5326,7 +5624,7 @@ export interface operations {
             };
             400: components["responses"]["Refused400_2"];
             403: components["responses"]["Refused403_3"];
-            404: components["responses"]["Refused404_10"];
+            404: components["responses"]["Refused404_11"];
             408: components["responses"]["Refused408_1"];
             414: components["responses"]["Refused414_1"];
             417: components["responses"]["Refused417_1"];
@@ -5356,7 +5654,7 @@ export interface operations {
             };
             400: components["responses"]["Refused400_2"];
             403: components["responses"]["Refused403_3"];
-            404: components["responses"]["Refused404_10"];
+            404: components["responses"]["Refused404_11"];
             408: components["responses"]["Refused408_1"];
             414: components["responses"]["Refused414_1"];
             417: components["responses"]["Refused417_1"];
