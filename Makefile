@@ -29,11 +29,12 @@ double-eleven: setup ## one day of a shop, checked against numbers that were wor
 check: setup ## format, lint, types, all tests: what CI runs
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m tests.check
 
-check-all: setup ## the same, and fail where Chromium, Redis or faketime is missing
+check-all: setup ## the same, and fail where Chromium, Redis, faketime or Node is missing
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m tests.check --all
 
-packages: ## install the Debian packages that some tests need (as root)
-	@apt-get -qq update && apt-get -qq install --yes --no-install-recommends chromium redis-server faketime
+packages: ## install the packages that some tests need (as root)
+	@apt-get -qq update && apt-get -qq install --yes --no-install-recommends chromium redis-server faketime nodejs npm
+	@npm ci --silent --prefix clients/js
 
 coverage: setup ## line and branch coverage of the tests that need no whole system, with a floor
 	@$(BIN)/pytest --cov --cov-report=term tests/unit tests/ledger tests/protocol

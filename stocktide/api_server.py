@@ -14,6 +14,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
 from functools import partial
 from importlib.metadata import version
+from typing import Any
 
 from aiohttp import web
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
@@ -22,6 +23,7 @@ from redis.asyncio import Redis
 
 from stocktide.api.app import make_app
 from stocktide.api.batching import CommandBatcher
+from stocktide.api.dead_letter_log import DeadLetterLog
 from stocktide.api.event_producer import InputEventProducer, make_producer
 from stocktide.api.feeds.catch_up import CatchUp
 from stocktide.api.feeds.order_sse import OrderFeedHandler
@@ -29,15 +31,20 @@ from stocktide.api.feeds.snapshots import SnapshotMonitor
 from stocktide.api.feeds.socket import SocketHandler
 from stocktide.api.feeds.sse import ChannelFeeds, FeedHandler
 from stocktide.api.handlers import health
+from stocktide.api.handlers.alerts import AlertsHandler
 from stocktide.api.handlers.approvals import ApprovalHandlers
 from stocktide.api.handlers.audit_log import AuditLogHandler
 from stocktide.api.handlers.board import BoardHandlers
+from stocktide.api.handlers.dead_letters import DeadLetterHandlers
 from stocktide.api.handlers.events import EventHandlers
 from stocktide.api.handlers.history import HistoryHandler
 from stocktide.api.handlers.intake import IntakeHandler
 from stocktide.api.handlers.order_lists import OrderListHandler
 from stocktide.api.handlers.orders import OrderHandlers
 from stocktide.api.handlers.policies import PolicyHandlers
+from stocktide.api.handlers.policy_changes import PolicyChanges
+from stocktide.api.handlers.policy_history import PolicyHistoryHandlers
+from stocktide.api.handlers.policy_preview import PolicyPreviewHandler
 from stocktide.api.handlers.pools import PoolHandler
 from stocktide.api.handlers.stock import StockHandlers
 from stocktide.api.handlers.stock_list import StockListHandler
@@ -51,6 +58,7 @@ from stocktide.api.settled_reads import SettledReads
 from stocktide.api.spec.served import with_documents
 from stocktide.api.stale.reads import PublishedTables, StaleReads
 from stocktide.api.stale.topic_copy import TopicCopy
+from stocktide.api.topic_calls import TopicCalls
 from stocktide.api_access import Access, make_access
 from stocktide.api_feeds import Feeds, make_consumer, make_feeds
 from stocktide.api_webhooks import prepare_webhooks
@@ -63,7 +71,9 @@ from stocktide.streams.journal.log import KafkaLog
 from stocktide.streams.kafka.publish import OutputRow
 from stocktide.streams.kafka.raw_records import deliver_raw_records
 from stocktide.streams.kafka.read_topic import open_consumer
-from stocktide.streams.topics import ALERTS, AUDIT, JOURNAL, RESERVATIONS, STOCK, Topic
+from stocktide.streams.topics import ALERTS, AUDIT, DEAD_LETTERS, JOURNAL, RESERVATIONS, STOCK, Topic
+from stocktide.tables.dead_letters.reader import DeadLetterTopic
+from stocktide.tables.dead_letters.retry import DeadLetterProcessor
 from stocktide.tables.ledger.client import Ledger
 from stocktide.tables.ledger.connection import connect
 from stocktide.tables.ledger.control import LedgerControl
@@ -76,6 +86,8 @@ logger = logging.getLogger(__name__)
 
 # For requests in progress: a request's own deadline and a reserve.
 STOP_SECONDS_MAX = 8.0
+# Every record that a call reads exists already; a fetch that waits for more delays the next one.
+READ_WAIT_MS = 20
 
 
 def run(settings: Settings) -> int:
@@ -155,6 +167,7 @@ def _make_handlers(
     stack.push_async_callback(_cancel, asyncio.create_task(stalls.run()))
     readiness = health.Readiness(_make_checks(producer, redis, ledger, reads, feeds, stalls), feeds.notify)
     access.owners.read = partial(_read_channel, ledger, reads)
+    changes = PolicyChanges(submitter, ledger, reads, settings.publish_interval_ms, settings.policy_approval_skus)
     hub = feeds.hub
     snapshots = SnapshotMonitor(hub, lambda cursor, limit: reads.settled(lambda: ledger.read_known_skus(cursor, limit)))
     channel_feeds = ChannelFeeds(
@@ -166,10 +179,14 @@ def _make_handlers(
         order_lists=OrderListHandler(ledger, reads, stale),
         stock=StockHandlers(ledger, reads, stale),
         stock_list=StockListHandler(ledger, reads, stale),
-        audit_log=AuditLogHandler(_opener(settings, AUDIT)),
+        audit_log=AuditLogHandler(_topic_calls(settings, AUDIT)),
+        alerts=AlertsHandler(_topic_calls(settings, ALERTS)),
+        dead_letters=_make_dead_letters(settings, stack),
         pools=PoolHandler(ledger, reads),
         history=_make_history(settings, redis, ledger, reads),
-        policies=PolicyHandlers(submitter, ledger, reads, settings.publish_interval_ms),
+        policies=PolicyHandlers(changes),
+        policy_preview=PolicyPreviewHandler(changes, reads),
+        policy_history=PolicyHistoryHandlers(changes, _opener(settings, AUDIT)),
         events=EventHandlers(event_producer, settings.app_id, settings.request_seconds, limits.future_ms),
         intake=IntakeHandler(event_producer, settings.app_id, read_enabled_mappings()),
         feeds=FeedHandler(channel_feeds),
@@ -204,15 +221,28 @@ def _make_stale_reads(settings: Settings, stack: AsyncExitStack, reads: SettledR
     return stale
 
 
+def _make_dead_letters(settings: Settings, stack: AsyncExitStack) -> DeadLetterHandlers:
+    name = DEAD_LETTERS.full_name(settings.app_id)
+    topic = DeadLetterTopic(name, settings.kafka_client())
+    log = DeadLetterLog(topic)
+    stack.push_async_callback(log.close)
+    processor = partial(DeadLetterProcessor, topic, settings.kafka_client(), settings.app_id)
+    return DeadLetterHandlers(log, topic, name, processor)
+
+
 def _make_history(settings: Settings, redis: Redis, ledger: Ledger, reads: SettledReads) -> HistoryHandler:
     journal = JOURNAL.full_name(settings.app_id)
     open_log = partial(KafkaLog, settings.kafka, journal, **settings.kafka_access())
     return HistoryHandler(ledger, reads, LedgerControl(redis, settings.app_id).settled, open_log)
 
 
-def _opener(settings: Settings, topic: Topic) -> Callable[[], Awaitable[AIOKafkaConsumer]]:
+def _opener(settings: Settings, topic: Topic, **client: Any) -> Callable[[], Awaitable[AIOKafkaConsumer]]:
     """What opens a reader of a topic at its beginning."""
-    return partial(open_consumer, settings.kafka, topic.full_name(settings.app_id), **settings.kafka_access())
+    return partial(open_consumer, settings.kafka, topic.full_name(settings.app_id), **client, **settings.kafka_access())
+
+
+def _topic_calls(settings: Settings, topic: Topic) -> TopicCalls:
+    return TopicCalls(topic.name, _opener(settings, topic, fetch_max_wait_ms=READ_WAIT_MS))
 
 
 async def _read_channel(ledger: Ledger, reads: SettledReads, order_id: str) -> str | None:

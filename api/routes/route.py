@@ -11,9 +11,11 @@ from msgspec import Meta, Struct
 from stocktide.api.feeds.order_sse import OrderFeedHandler
 from stocktide.api.feeds.socket import SocketHandler
 from stocktide.api.feeds.sse import FeedHandler
+from stocktide.api.handlers.alerts import AlertsHandler
 from stocktide.api.handlers.approvals import ApprovalHandlers
 from stocktide.api.handlers.audit_log import AuditLogHandler
 from stocktide.api.handlers.board import BoardHandlers
+from stocktide.api.handlers.dead_letters import DeadLetterHandlers
 from stocktide.api.handlers.events import EventHandlers
 from stocktide.api.handlers.health import Readiness
 from stocktide.api.handlers.history import HistoryHandler
@@ -21,6 +23,8 @@ from stocktide.api.handlers.intake import IntakeHandler
 from stocktide.api.handlers.order_lists import OrderListHandler
 from stocktide.api.handlers.orders import OrderHandlers
 from stocktide.api.handlers.policies import PolicyHandlers
+from stocktide.api.handlers.policy_history import PolicyHistoryHandlers
+from stocktide.api.handlers.policy_preview import PolicyPreviewHandler
 from stocktide.api.handlers.pools import PoolHandler
 from stocktide.api.handlers.stock import StockHandlers
 from stocktide.api.handlers.stock_list import StockListHandler
@@ -89,6 +93,8 @@ class Handlers(Struct, frozen=True):
     pools: PoolHandler
     history: HistoryHandler
     policies: PolicyHandlers
+    policy_preview: PolicyPreviewHandler
+    policy_history: PolicyHistoryHandlers
     events: EventHandlers
     intake: IntakeHandler
     feeds: FeedHandler
@@ -99,5 +105,7 @@ class Handlers(Struct, frozen=True):
     pages: BoardHandlers
     stock_list: StockListHandler
     audit_log: AuditLogHandler
+    alerts: AlertsHandler
+    dead_letters: DeadLetterHandlers
     webhooks: WebhookHandlers
     post_ticket: Handler

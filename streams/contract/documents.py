@@ -188,10 +188,33 @@ class Approval(_Document, frozen=True):
     replayed: bool
 
 
-class ApprovalPage(_Document, frozen=True):
-    """A page of requests by id; `next` is the cursor of the page after it."""
+class PolicyApproval(_Document, frozen=True, kw_only=True):
+    """A request for another policy that a second person approves; `before` and `after` are the policy of the level,
+    null where it has none. An approved one is `refused` if the policy had been changed meanwhile; `outcome` says so."""
 
-    items: list[Approval]
+    id: str
+    kind: str = "policy"
+    channel: str
+    sku: str | None
+    state: ApprovalState
+    requested_by: str
+    reason: str
+    before: dict[str, Any] | None
+    after: dict[str, Any] | None
+    requested_at: str
+    expires_at: str
+    approved_by: str | None = None
+    rejected_by: str | None = None
+    decided_at: str | None = None
+    comment: str | None = None
+    outcome: str | None = None
+    replayed: bool = False
+
+
+class ApprovalPage(_Document, frozen=True):
+    """A page of requests by id, of orders and of policies; `next` is the cursor of the page after it."""
+
+    items: list[Any]
     next: str | None
 
 
@@ -451,6 +474,81 @@ class PolicyAnswer(_Document, frozen=True):
     effective: dict[str, Any]
 
 
+class OfferNumbers(_Document, frozen=True):
+    """What a channel may sell of a SKU."""
+
+    mode: Mode
+    quantity: int
+    preorder_remaining: int
+
+
+class PreviewedOffer(_Document, frozen=True):
+    """An offer that a policy would change; `channel` is shown at the level `*`."""
+
+    sku: str
+    before: OfferNumbers
+    after: OfferNumbers
+    channel: str | UnsetType = UNSET
+
+
+class ModeCounts(_Document, frozen=True):
+    """Offers by mode."""
+
+    in_stock: int
+    preorder: int
+    sold_out: int
+    suspended: int
+
+
+class ModesBothWays(_Document, frozen=True):
+    """Offers by mode before and after a change."""
+
+    before: ModeCounts
+    after: ModeCounts
+
+
+class UnitsBothWays(_Document, frozen=True):
+    """Units that may be sold before and after a change."""
+
+    before: int
+    after: int
+
+
+class PolicyPreview(_Document, frozen=True, kw_only=True):
+    """What a policy would do to the SKUs that this call looked at, with the stock as it is. `items` are the offers that
+    would change. `complete`: it looked at all that there are; else `next` is the cursor with which a call goes on."""
+
+    channel: str
+    sku: str | None
+    own: dict[str, Any] | None
+    effective: dict[str, Any]
+    examined: int
+    complete: bool
+    changed: int
+    modes: ModesBothWays
+    quantity: UnitsBothWays
+    items: list[PreviewedOffer]
+    next: str | None
+
+
+class PolicyVersion(_Document, frozen=True):
+    """A change of a level; `requested_by`, if a second person approved it."""
+
+    version: str
+    actor: str
+    at: str
+    before: dict[str, Any] | None
+    after: dict[str, Any] | None
+    requested_by: str | None
+
+
+class PolicyHistory(_Document, frozen=True):
+    """Changes of a level, newest first; a page may be short although another one follows."""
+
+    items: list[PolicyVersion]
+    next: str | None
+
+
 class PublishedPolicy(_Document, frozen=True):
     """A row of `policies`; `policy` None: the level was removed."""
 
@@ -484,6 +582,20 @@ class PublishedAlert(_Document, frozen=True, kw_only=True):
     detail: str | UnsetType = UNSET
 
 
+class AlertPage(_Document, frozen=True):
+    """A page of alerts, newest first, which may be short or empty although `next`, the cursor of the page after it, is
+    not null."""
+
+    items: list[PublishedAlert]
+    next: str | None
+
+
+class AlertTypes(_Document, frozen=True):
+    """The types that alerts may have."""
+
+    items: list[str]
+
+
 class DeadLetterPlace(_Document, frozen=True):
     """A place in the topic `dead-letters`."""
 
@@ -513,6 +625,41 @@ class DeadLetter(_Document, frozen=True, omit_defaults=True):
     def event(self) -> bytes:
         """The bytes, or the beginning that is kept."""
         return base64.b64decode(self.raw_base64) if self.raw_base64 is not None else (self.raw or "").encode()
+
+
+DeadLetterState = Annotated[str, _one_of("open", "retried", "dropped")]
+
+
+class ListedDeadLetter(_Document, frozen=True, kw_only=True):
+    """A dead letter and what became of it; `partition` and `offset` are its own, `origin` is the place of its event, of
+    which `topic` is the topic. The event is `raw` or `raw_base64`, `bytes` long; in a list only its beginning. `cut`:
+    this is not all of it. `by` and `done_at`: who sent it again or dropped it, and when."""
+
+    partition: int
+    offset: int
+    reason: str
+    detail: str
+    path: str | None
+    topic: str
+    origin: DeadLetterPlace
+    key: str | None
+    at: str
+    raw: str | UnsetType = UNSET
+    raw_base64: str | UnsetType = UNSET
+    bytes: int
+    cut: bool
+    state: DeadLetterState
+    by: str | None
+    done_at: str | None
+
+
+class DeadLetterPage(_Document, frozen=True):
+    """A page of dead letters, newest first; `next` is the cursor of the page after it. `left_out`: how many older ones
+    are too many to be listed."""
+
+    items: list[ListedDeadLetter]
+    next: str | None
+    left_out: int
 
 
 class RejectedLine(_Document, frozen=True):

@@ -585,6 +585,126 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/alerts": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Alerts, newest first
+         * @description Roles: approver, operator, viewer.
+         */
+        get: operations["get_alerts"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/alerts/types": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * The types that alerts may have
+         * @description Roles: approver, operator, viewer.
+         */
+        get: operations["get_alerts_types"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/dead-letters": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Dead letters, newest first, with the beginnings of their events
+         * @description Roles: approver, operator, viewer.
+         */
+        get: operations["get_dead_letters"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/dead-letters/{partition}/{offset}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * A dead letter with all of its event
+         * @description Roles: approver, operator, viewer.
+         */
+        get: operations["get_dead_letters_by_offset"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/dead-letters/{partition}/{offset}/retry": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Send the event of a dead letter again to where it came from
+         * @description Roles: operator.
+         */
+        post: operations["post_dead_letters_retry_by_offset"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/dead-letters/{partition}/{offset}/drop": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Be done with a dead letter
+         * @description Roles: operator.
+         */
+        post: operations["post_dead_letters_drop_by_offset"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/v1/policies/{channel}": {
         parameters: {
             query?: never;
@@ -598,16 +718,76 @@ export interface paths {
          */
         get: operations["get_policies_by_channel"];
         /**
-         * Replace a policy whole
+         * Replace a policy whole; with `If-Match` only the one of that tag
          * @description Roles: operator.
          */
         put: operations["put_policies_by_channel"];
         post?: never;
         /**
-         * Remove a policy
+         * Remove a policy; with `If-Match` only the one of that tag
          * @description Roles: operator.
          */
         delete: operations["delete_policies_by_channel"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/policies/{channel}/preview": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * What a policy would do to the stock as it is; null: its removal. Nothing is changed
+         * @description Roles: approver, operator.
+         */
+        post: operations["post_policies_preview"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/policy_history/{channel}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Changes of a policy, newest first
+         * @description Roles: approver, operator, viewer.
+         */
+        get: operations["get_policy_history_by_channel"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/policies/{channel}/rollback": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Set again what a change of the history had set
+         * @description Roles: operator.
+         */
+        post: operations["post_policies_rollback"];
+        delete?: never;
         options?: never;
         head?: never;
         patch?: never;
@@ -626,16 +806,76 @@ export interface paths {
          */
         get: operations["get_policies_by_sku"];
         /**
-         * Replace a policy whole
+         * Replace a policy whole; with `If-Match` only the one of that tag
          * @description Roles: operator.
          */
         put: operations["put_policies_by_sku"];
         post?: never;
         /**
-         * Remove a policy
+         * Remove a policy; with `If-Match` only the one of that tag
          * @description Roles: operator.
          */
         delete: operations["delete_policies_by_sku"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/policies/{channel}/{sku}/preview": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * What a policy would do to the stock as it is; null: its removal. Nothing is changed
+         * @description Roles: approver, operator.
+         */
+        post: operations["post_policies_preview_by_sku"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/policy_history/{channel}/{sku}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Changes of a policy, newest first
+         * @description Roles: approver, operator, viewer.
+         */
+        get: operations["get_policy_history_by_sku"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/policies/{channel}/{sku}/rollback": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Set again what a change of the history had set
+         * @description Roles: operator.
+         */
+        post: operations["post_policies_rollback_by_sku"];
+        delete?: never;
         options?: never;
         head?: never;
         patch?: never;
@@ -743,6 +983,26 @@ export interface paths {
          * @description Roles: channel, operator.
          */
         post: operations["post_webhooks_rotate"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/whoami": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Whose key this is, and what limits it
+         * @description Roles: approver, channel, metrics, operator, viewer, warehouse.
+         */
+        get: operations["get_whoami"];
+        put?: never;
+        post?: never;
         delete?: never;
         options?: never;
         head?: never;
@@ -1165,10 +1425,10 @@ export interface components {
         };
         /**
          * ApprovalPage
-         * @description A page of requests by id; `next` is the cursor of the page after it.
+         * @description A page of requests by id, of orders and of policies; `next` is the cursor of the page after it.
          */
         ApprovalPage: {
-            items: components["schemas"]["Approval"][];
+            items: unknown[];
             next: string | null;
         };
         /**
@@ -1691,7 +1951,8 @@ export interface components {
         };
         /**
          * StockChange
-         * @description A change of a SKU; `change` has the deltas by counter, as `locked@SH1`.
+         * @description A change of a SKU; `change` has the deltas by counter, as `locked@SH1`. `modes`: of each channel after it, where
+         *         the offers were published whole.
          */
         StockChange: {
             version: number;
@@ -1702,6 +1963,9 @@ export interface components {
                 [key: string]: number;
             };
             after: components["schemas"]["ChangedTotals"];
+            modes?: {
+                [key: string]: "in_stock" | "preorder" | "sold_out" | "suspended";
+            };
         };
         /**
          * ChangeCause
@@ -1851,6 +2115,98 @@ export interface components {
             after?: unknown;
         };
         /**
+         * AlertPage
+         * @description A page of alerts, newest first, which may be short or empty although `next`, the cursor of the page after it, is
+         *         not null.
+         */
+        AlertPage: {
+            items: components["schemas"]["PublishedAlert"][];
+            next: string | null;
+        };
+        /**
+         * PublishedAlert
+         * @description A row of `alerts`; what is UNSET is left out.
+         */
+        PublishedAlert: {
+            id: string;
+            type: string;
+            /** @default  */
+            sku?: string;
+            /** @default null */
+            warehouse?: string | null;
+            /** @default null */
+            channel?: string | null;
+            /** @default null */
+            order_id?: string | null;
+            /** @default null */
+            quantity?: number | null;
+            /** @default [] */
+            orders?: string[];
+            /** @default null */
+            event_id?: string | null;
+            /** @default null */
+            event_type?: string | null;
+            at: string;
+            batch: number;
+            process?: string;
+            part?: string;
+            topic?: string | null;
+            partition?: number | null;
+            offset?: number | null;
+            reason?: string;
+            detail?: string;
+        };
+        /**
+         * AlertTypes
+         * @description The types that alerts may have.
+         */
+        AlertTypes: {
+            items: string[];
+        };
+        /**
+         * DeadLetterPage
+         * @description A page of dead letters, newest first; `next` is the cursor of the page after it. `left_out`: how many older ones
+         *         are too many to be listed.
+         */
+        DeadLetterPage: {
+            items: components["schemas"]["ListedDeadLetter"][];
+            next: string | null;
+            left_out: number;
+        };
+        /**
+         * ListedDeadLetter
+         * @description A dead letter and what became of it; `partition` and `offset` are its own, `origin` is the place of its event, of
+         *         which `topic` is the topic. The event is `raw` or `raw_base64`, `bytes` long; in a list only its beginning. `cut`:
+         *         this is not all of it. `by` and `done_at`: who sent it again or dropped it, and when.
+         */
+        ListedDeadLetter: {
+            partition: number;
+            offset: number;
+            reason: string;
+            detail: string;
+            path: string | null;
+            topic: string;
+            origin: components["schemas"]["DeadLetterPlace"];
+            key: string | null;
+            at: string;
+            raw?: string;
+            raw_base64?: string;
+            bytes: number;
+            cut: boolean;
+            /** @enum {string} */
+            state: "dropped" | "open" | "retried";
+            by: string | null;
+            done_at: string | null;
+        };
+        /**
+         * DeadLetterPlace
+         * @description A place in the topic `dead-letters`.
+         */
+        DeadLetterPlace: {
+            partition: number;
+            offset: number;
+        };
+        /**
          * PolicyAnswer
          * @description A policy level: what is set there, and what is in force.
          */
@@ -1905,6 +2261,98 @@ export interface components {
             held_units_max?: number | null;
             /** @default null */
             buyer_units_max?: number | null;
+        };
+        /**
+         * PolicyPreview
+         * @description What a policy would do to the SKUs that this call looked at, with the stock as it is. `items` are the offers that
+         *         would change. `complete`: it looked at all that there are; else `next` is the cursor with which a call goes on.
+         */
+        PolicyPreview: {
+            channel: string;
+            sku: string | null;
+            own: Record<string, never> | null;
+            effective: Record<string, never>;
+            examined: number;
+            complete: boolean;
+            changed: number;
+            modes: components["schemas"]["ModesBothWays"];
+            quantity: components["schemas"]["UnitsBothWays"];
+            items: components["schemas"]["PreviewedOffer"][];
+            next: string | null;
+        };
+        /**
+         * ModesBothWays
+         * @description Offers by mode before and after a change.
+         */
+        ModesBothWays: {
+            before: components["schemas"]["ModeCounts"];
+            after: components["schemas"]["ModeCounts"];
+        };
+        /**
+         * ModeCounts
+         * @description Offers by mode.
+         */
+        ModeCounts: {
+            in_stock: number;
+            preorder: number;
+            sold_out: number;
+            suspended: number;
+        };
+        /**
+         * UnitsBothWays
+         * @description Units that may be sold before and after a change.
+         */
+        UnitsBothWays: {
+            before: number;
+            after: number;
+        };
+        /**
+         * PreviewedOffer
+         * @description An offer that a policy would change; `channel` is shown at the level `*`.
+         */
+        PreviewedOffer: {
+            sku: string;
+            before: components["schemas"]["OfferNumbers"];
+            after: components["schemas"]["OfferNumbers"];
+            channel?: string;
+        };
+        /**
+         * OfferNumbers
+         * @description What a channel may sell of a SKU.
+         */
+        OfferNumbers: {
+            /** @enum {string} */
+            mode: "in_stock" | "preorder" | "sold_out" | "suspended";
+            quantity: number;
+            preorder_remaining: number;
+        };
+        /**
+         * PolicyHistory
+         * @description Changes of a level, newest first; a page may be short although another one follows.
+         */
+        PolicyHistory: {
+            items: components["schemas"]["PolicyVersion"][];
+            next: string | null;
+        };
+        /**
+         * PolicyVersion
+         * @description A change of a level; `requested_by`, if a second person approved it.
+         */
+        PolicyVersion: {
+            version: string;
+            actor: string;
+            at: string;
+            before: Record<string, never> | null;
+            after: Record<string, never> | null;
+            requested_by: string | null;
+        };
+        /**
+         * RollbackBody
+         * @description A version of the level's history: what that change set is set again.
+         */
+        RollbackBody: {
+            /** @description A name */
+            version: string;
         };
         /**
          * WebhookPage
@@ -1973,6 +2421,17 @@ export interface components {
             ok: boolean;
             status: number;
             error: string;
+        };
+        /**
+         * Holder
+         * @description Whose key this is. `channel` and `warehouses` are null where they do not limit it.
+         */
+        Holder: {
+            role: string;
+            holder: string;
+            channel: string | null;
+            warehouses?: string[] | null;
+            rights: string[];
         };
         /**
          * Status
@@ -2544,7 +3003,21 @@ export interface components {
                 };
             };
         };
-        /** @description `too_many_channels`: As many channels are known as there may be. */
+        /** @description `unknown_dead_letter`: There is no dead letter at this place, or it is older than those that are listed. */
+        Refused404_7: {
+            headers: {
+                [name: string]: unknown;
+            };
+            content: {
+                "application/problem+json": components["schemas"]["Problem"] & {
+                    /** @constant */
+                    status?: 404;
+                    /** @enum {unknown} */
+                    code?: "unknown_dead_letter";
+                };
+            };
+        };
+        /** @description `dead_letter_closed`: Somebody has sent it again or dropped it. `not_retriable`: The event must not be sent again: it could count twice, would be refused again, or is not kept whole. */
         Refused409_9: {
             headers: {
                 [name: string]: unknown;
@@ -2554,7 +3027,49 @@ export interface components {
                     /** @constant */
                     status?: 409;
                     /** @enum {unknown} */
+                    code?: "dead_letter_closed" | "not_retriable";
+                };
+            };
+        };
+        /** @description `approval_required`: The change would move the modes of more SKUs than one person may. `forbidden`: The key has not the right to do this, or is for another channel or other warehouses. `foreign_origin`: The page that makes the call is of an origin that is not listed. */
+        Refused403_4: {
+            headers: {
+                [name: string]: unknown;
+            };
+            content: {
+                "application/problem+json": components["schemas"]["Problem"] & {
+                    /** @constant */
+                    status?: 403;
+                    /** @enum {unknown} */
+                    code?: "approval_required" | "forbidden" | "foreign_origin";
+                };
+            };
+        };
+        /** @description `too_many_channels`: As many channels are known as there may be. */
+        Refused409_10: {
+            headers: {
+                [name: string]: unknown;
+            };
+            content: {
+                "application/problem+json": components["schemas"]["Problem"] & {
+                    /** @constant */
+                    status?: 409;
+                    /** @enum {unknown} */
                     code?: "too_many_channels";
+                };
+            };
+        };
+        /** @description `policy_changed`: The policy is not the one that was read: somebody changed it since. */
+        Refused412_1: {
+            headers: {
+                [name: string]: unknown;
+            };
+            content: {
+                "application/problem+json": components["schemas"]["Problem"] & {
+                    /** @constant */
+                    status?: 412;
+                    /** @enum {unknown} */
+                    code?: "policy_changed";
                 };
             };
         };
@@ -2575,7 +3090,7 @@ export interface components {
             };
         };
         /** @description `unknown_channel`: There is no channel of this name, or it is not that of the key. `unknown_policy`: There is no policy at this level. */
-        Refused404_7: {
+        Refused404_8: {
             headers: {
                 [name: string]: unknown;
             };
@@ -2588,8 +3103,38 @@ export interface components {
                 };
             };
         };
+        /** @description `unknown_channel`: There is no channel of this name, or it is not that of the key. `unknown_policy`: There is no policy at this level. `unknown_version`: The history of the policy has no such version. */
+        Refused404_9: {
+            headers: {
+                [name: string]: unknown;
+            };
+            content: {
+                "application/problem+json": components["schemas"]["Problem"] & {
+                    /** @constant */
+                    status?: 404;
+                    /** @enum {unknown} */
+                    code?: "unknown_channel" | "unknown_policy" | "unknown_version";
+                };
+            };
+        };
+        /** @description `busy`: As many calls as may read a log at the same time do so. `overloaded`: More is asked than can be answered in time. `sweep_pending`: An earlier change of policy is still being published; try again. `too_many_connections`: As many connections are open as may be. `unavailable`: The ledger or Kafka cannot answer now. `unsettled`: It was not settled in time; it may be applied, or not. */
+        Refused503_5: {
+            headers: {
+                /** @description The seconds after which the same request may be sent again */
+                "Retry-After"?: string;
+                [name: string]: unknown;
+            };
+            content: {
+                "application/problem+json": components["schemas"]["Problem"] & {
+                    /** @constant */
+                    status?: 503;
+                    /** @enum {unknown} */
+                    code?: "busy" | "overloaded" | "sweep_pending" | "too_many_connections" | "unavailable" | "unsettled";
+                };
+            };
+        };
         /** @description `unknown_webhook`: There is no webhook of this name. */
-        Refused404_8: {
+        Refused404_10: {
             headers: {
                 [name: string]: unknown;
             };
@@ -2603,7 +3148,7 @@ export interface components {
             };
         };
         /** @description `too_many_webhooks`: As many webhooks are defined as there may be. */
-        Refused409_10: {
+        Refused409_11: {
             headers: {
                 [name: string]: unknown;
             };
@@ -2631,7 +3176,7 @@ export interface components {
             };
         };
         /** @description `too_many_connections`: As many connections are open as may be. */
-        Refused503_5: {
+        Refused503_6: {
             headers: {
                 /** @description The seconds after which the same request may be sent again */
                 "Retry-After"?: string;
@@ -2647,7 +3192,7 @@ export interface components {
             };
         };
         /** @description `not_found`: There is nothing at this path. */
-        Refused404_9: {
+        Refused404_11: {
             headers: {
                 [name: string]: unknown;
             };
@@ -3962,6 +4507,215 @@ export interface operations {
             503: components["responses"]["Refused503_2"];
         };
     };
+    get_alerts: {
+        parameters: {
+            query?: {
+                type?: string[];
+                sku?: string;
+                channel?: string;
+                since?: string;
+                cursor?: string;
+                limit?: number;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Alerts, newest first */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["AlertPage"];
+                };
+            };
+            400: components["responses"]["Refused400_2"];
+            401: components["responses"]["Refused401_1"];
+            403: components["responses"]["Refused403_1"];
+            408: components["responses"]["Refused408_1"];
+            414: components["responses"]["Refused414_1"];
+            417: components["responses"]["Refused417_1"];
+            422: components["responses"]["Refused422_2"];
+            429: components["responses"]["Refused429_1"];
+            431: components["responses"]["Refused431_1"];
+            503: components["responses"]["Refused503_2"];
+        };
+    };
+    get_alerts_types: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The types that alerts may have */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["AlertTypes"];
+                };
+            };
+            400: components["responses"]["Refused400_2"];
+            401: components["responses"]["Refused401_1"];
+            403: components["responses"]["Refused403_1"];
+            408: components["responses"]["Refused408_1"];
+            414: components["responses"]["Refused414_1"];
+            417: components["responses"]["Refused417_1"];
+            429: components["responses"]["Refused429_1"];
+            431: components["responses"]["Refused431_1"];
+            503: components["responses"]["Refused503_1"];
+        };
+    };
+    get_dead_letters: {
+        parameters: {
+            query?: {
+                reason?: string[];
+                state?: "dropped" | "open" | "retried";
+                cursor?: string;
+                limit?: number;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Dead letters, newest first, with the beginnings of their events */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["DeadLetterPage"];
+                };
+            };
+            400: components["responses"]["Refused400_2"];
+            401: components["responses"]["Refused401_1"];
+            403: components["responses"]["Refused403_1"];
+            408: components["responses"]["Refused408_1"];
+            414: components["responses"]["Refused414_1"];
+            417: components["responses"]["Refused417_1"];
+            422: components["responses"]["Refused422_2"];
+            429: components["responses"]["Refused429_1"];
+            431: components["responses"]["Refused431_1"];
+            503: components["responses"]["Refused503_2"];
+        };
+    };
+    get_dead_letters_by_offset: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                partition: string;
+                offset: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description A dead letter with all of its event */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ListedDeadLetter"];
+                };
+            };
+            400: components["responses"]["Refused400_2"];
+            401: components["responses"]["Refused401_1"];
+            403: components["responses"]["Refused403_1"];
+            404: components["responses"]["Refused404_7"];
+            408: components["responses"]["Refused408_1"];
+            414: components["responses"]["Refused414_1"];
+            417: components["responses"]["Refused417_1"];
+            422: components["responses"]["Refused422_2"];
+            429: components["responses"]["Refused429_1"];
+            431: components["responses"]["Refused431_1"];
+            503: components["responses"]["Refused503_2"];
+        };
+    };
+    post_dead_letters_retry_by_offset: {
+        parameters: {
+            query?: never;
+            header?: {
+                "X-Actor"?: string;
+            };
+            path: {
+                partition: string;
+                offset: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Send the event of a dead letter again to where it came from */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ListedDeadLetter"];
+                };
+            };
+            400: components["responses"]["Refused400_2"];
+            401: components["responses"]["Refused401_1"];
+            403: components["responses"]["Refused403_1"];
+            404: components["responses"]["Refused404_7"];
+            408: components["responses"]["Refused408_1"];
+            409: components["responses"]["Refused409_9"];
+            414: components["responses"]["Refused414_1"];
+            417: components["responses"]["Refused417_1"];
+            422: components["responses"]["Refused422_2"];
+            429: components["responses"]["Refused429_1"];
+            431: components["responses"]["Refused431_1"];
+            503: components["responses"]["Refused503_2"];
+        };
+    };
+    post_dead_letters_drop_by_offset: {
+        parameters: {
+            query?: never;
+            header?: {
+                "X-Actor"?: string;
+            };
+            path: {
+                partition: string;
+                offset: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Be done with a dead letter */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ListedDeadLetter"];
+                };
+            };
+            400: components["responses"]["Refused400_2"];
+            401: components["responses"]["Refused401_1"];
+            403: components["responses"]["Refused403_1"];
+            404: components["responses"]["Refused404_7"];
+            408: components["responses"]["Refused408_1"];
+            409: components["responses"]["Refused409_9"];
+            414: components["responses"]["Refused414_1"];
+            417: components["responses"]["Refused417_1"];
+            422: components["responses"]["Refused422_2"];
+            429: components["responses"]["Refused429_1"];
+            431: components["responses"]["Refused431_1"];
+            503: components["responses"]["Refused503_2"];
+        };
+    };
     get_policies_by_channel: {
         parameters: {
             query?: never;
@@ -3976,6 +4730,8 @@ export interface operations {
             /** @description A policy */
             200: {
                 headers: {
+                    /** @description The tag of the policy, for `If-Match` */
+                    ETag?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -4000,6 +4756,7 @@ export interface operations {
             query?: never;
             header?: {
                 "X-Actor"?: string;
+                "If-Match"?: string;
             };
             path: {
                 channel: string;
@@ -4012,9 +4769,11 @@ export interface operations {
             };
         };
         responses: {
-            /** @description Replace a policy whole */
+            /** @description Replace a policy whole; with `If-Match` only the one of that tag */
             200: {
                 headers: {
+                    /** @description The tag of the policy, for `If-Match` */
+                    ETag?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -4023,10 +4782,11 @@ export interface operations {
             };
             400: components["responses"]["Refused400_1"];
             401: components["responses"]["Refused401_1"];
-            403: components["responses"]["Refused403_1"];
+            403: components["responses"]["Refused403_4"];
             404: components["responses"]["Refused404_6"];
             408: components["responses"]["Refused408_1"];
-            409: components["responses"]["Refused409_9"];
+            409: components["responses"]["Refused409_10"];
+            412: components["responses"]["Refused412_1"];
             413: components["responses"]["Refused413_1"];
             414: components["responses"]["Refused414_1"];
             415: components["responses"]["Refused415_1"];
@@ -4042,6 +4802,7 @@ export interface operations {
             query?: never;
             header?: {
                 "X-Actor"?: string;
+                "If-Match"?: string;
             };
             path: {
                 channel: string;
@@ -4050,7 +4811,7 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
-            /** @description Remove a policy */
+            /** @description Remove a policy; with `If-Match` only the one of that tag */
             204: {
                 headers: {
                     [name: string]: unknown;
@@ -4059,15 +4820,141 @@ export interface operations {
             };
             400: components["responses"]["Refused400_2"];
             401: components["responses"]["Refused401_1"];
-            403: components["responses"]["Refused403_1"];
-            404: components["responses"]["Refused404_7"];
+            403: components["responses"]["Refused403_4"];
+            404: components["responses"]["Refused404_8"];
             408: components["responses"]["Refused408_1"];
+            412: components["responses"]["Refused412_1"];
             414: components["responses"]["Refused414_1"];
             417: components["responses"]["Refused417_1"];
             422: components["responses"]["Refused422_2"];
             429: components["responses"]["Refused429_1"];
             431: components["responses"]["Refused431_1"];
             503: components["responses"]["Refused503_4"];
+        };
+    };
+    post_policies_preview: {
+        parameters: {
+            query?: {
+                cursor?: string;
+                limit?: number;
+            };
+            header?: never;
+            path: {
+                channel: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["PolicyBody"] | null;
+            };
+        };
+        responses: {
+            /** @description What a policy would do to the stock as it is; null: its removal. Nothing is changed */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["PolicyPreview"];
+                };
+            };
+            400: components["responses"]["Refused400_1"];
+            401: components["responses"]["Refused401_1"];
+            403: components["responses"]["Refused403_1"];
+            404: components["responses"]["Refused404_8"];
+            408: components["responses"]["Refused408_1"];
+            409: components["responses"]["Refused409_10"];
+            413: components["responses"]["Refused413_1"];
+            414: components["responses"]["Refused414_1"];
+            415: components["responses"]["Refused415_1"];
+            417: components["responses"]["Refused417_1"];
+            422: components["responses"]["Refused422_3"];
+            429: components["responses"]["Refused429_1"];
+            431: components["responses"]["Refused431_1"];
+            503: components["responses"]["Refused503_4"];
+        };
+    };
+    get_policy_history_by_channel: {
+        parameters: {
+            query?: {
+                cursor?: string;
+                limit?: number;
+            };
+            header?: never;
+            path: {
+                channel: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Changes of a policy, newest first */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["PolicyHistory"];
+                };
+            };
+            400: components["responses"]["Refused400_2"];
+            401: components["responses"]["Refused401_1"];
+            403: components["responses"]["Refused403_1"];
+            404: components["responses"]["Refused404_6"];
+            408: components["responses"]["Refused408_1"];
+            414: components["responses"]["Refused414_1"];
+            417: components["responses"]["Refused417_1"];
+            422: components["responses"]["Refused422_2"];
+            429: components["responses"]["Refused429_1"];
+            431: components["responses"]["Refused431_1"];
+            503: components["responses"]["Refused503_2"];
+        };
+    };
+    post_policies_rollback: {
+        parameters: {
+            query?: never;
+            header?: {
+                "X-Actor"?: string;
+                "If-Match"?: string;
+            };
+            path: {
+                channel: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["RollbackBody"];
+            };
+        };
+        responses: {
+            /** @description Set again what a change of the history had set */
+            200: {
+                headers: {
+                    /** @description The tag of the policy, for `If-Match` */
+                    ETag?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["PolicyAnswer"];
+                };
+            };
+            400: components["responses"]["Refused400_1"];
+            401: components["responses"]["Refused401_1"];
+            403: components["responses"]["Refused403_4"];
+            404: components["responses"]["Refused404_9"];
+            408: components["responses"]["Refused408_1"];
+            409: components["responses"]["Refused409_10"];
+            412: components["responses"]["Refused412_1"];
+            413: components["responses"]["Refused413_1"];
+            414: components["responses"]["Refused414_1"];
+            415: components["responses"]["Refused415_1"];
+            417: components["responses"]["Refused417_1"];
+            422: components["responses"]["Refused422_3"];
+            429: components["responses"]["Refused429_1"];
+            431: components["responses"]["Refused431_1"];
+            503: components["responses"]["Refused503_5"];
         };
     };
     get_policies_by_sku: {
@@ -4085,6 +4972,8 @@ export interface operations {
             /** @description A policy */
             200: {
                 headers: {
+                    /** @description The tag of the policy, for `If-Match` */
+                    ETag?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -4109,6 +4998,7 @@ export interface operations {
             query?: never;
             header?: {
                 "X-Actor"?: string;
+                "If-Match"?: string;
             };
             path: {
                 channel: string;
@@ -4122,9 +5012,11 @@ export interface operations {
             };
         };
         responses: {
-            /** @description Replace a policy whole */
+            /** @description Replace a policy whole; with `If-Match` only the one of that tag */
             200: {
                 headers: {
+                    /** @description The tag of the policy, for `If-Match` */
+                    ETag?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -4133,10 +5025,11 @@ export interface operations {
             };
             400: components["responses"]["Refused400_1"];
             401: components["responses"]["Refused401_1"];
-            403: components["responses"]["Refused403_1"];
+            403: components["responses"]["Refused403_4"];
             404: components["responses"]["Refused404_6"];
             408: components["responses"]["Refused408_1"];
-            409: components["responses"]["Refused409_9"];
+            409: components["responses"]["Refused409_10"];
+            412: components["responses"]["Refused412_1"];
             413: components["responses"]["Refused413_1"];
             414: components["responses"]["Refused414_1"];
             415: components["responses"]["Refused415_1"];
@@ -4152,6 +5045,7 @@ export interface operations {
             query?: never;
             header?: {
                 "X-Actor"?: string;
+                "If-Match"?: string;
             };
             path: {
                 channel: string;
@@ -4161,7 +5055,7 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
-            /** @description Remove a policy */
+            /** @description Remove a policy; with `If-Match` only the one of that tag */
             204: {
                 headers: {
                     [name: string]: unknown;
@@ -4170,15 +5064,144 @@ export interface operations {
             };
             400: components["responses"]["Refused400_2"];
             401: components["responses"]["Refused401_1"];
-            403: components["responses"]["Refused403_1"];
-            404: components["responses"]["Refused404_7"];
+            403: components["responses"]["Refused403_4"];
+            404: components["responses"]["Refused404_8"];
             408: components["responses"]["Refused408_1"];
+            412: components["responses"]["Refused412_1"];
             414: components["responses"]["Refused414_1"];
             417: components["responses"]["Refused417_1"];
             422: components["responses"]["Refused422_2"];
             429: components["responses"]["Refused429_1"];
             431: components["responses"]["Refused431_1"];
             503: components["responses"]["Refused503_4"];
+        };
+    };
+    post_policies_preview_by_sku: {
+        parameters: {
+            query?: {
+                cursor?: string;
+                limit?: number;
+            };
+            header?: never;
+            path: {
+                channel: string;
+                sku: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["PolicyBody"] | null;
+            };
+        };
+        responses: {
+            /** @description What a policy would do to the stock as it is; null: its removal. Nothing is changed */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["PolicyPreview"];
+                };
+            };
+            400: components["responses"]["Refused400_1"];
+            401: components["responses"]["Refused401_1"];
+            403: components["responses"]["Refused403_1"];
+            404: components["responses"]["Refused404_8"];
+            408: components["responses"]["Refused408_1"];
+            409: components["responses"]["Refused409_10"];
+            413: components["responses"]["Refused413_1"];
+            414: components["responses"]["Refused414_1"];
+            415: components["responses"]["Refused415_1"];
+            417: components["responses"]["Refused417_1"];
+            422: components["responses"]["Refused422_3"];
+            429: components["responses"]["Refused429_1"];
+            431: components["responses"]["Refused431_1"];
+            503: components["responses"]["Refused503_4"];
+        };
+    };
+    get_policy_history_by_sku: {
+        parameters: {
+            query?: {
+                cursor?: string;
+                limit?: number;
+            };
+            header?: never;
+            path: {
+                channel: string;
+                sku: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Changes of a policy, newest first */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["PolicyHistory"];
+                };
+            };
+            400: components["responses"]["Refused400_2"];
+            401: components["responses"]["Refused401_1"];
+            403: components["responses"]["Refused403_1"];
+            404: components["responses"]["Refused404_6"];
+            408: components["responses"]["Refused408_1"];
+            414: components["responses"]["Refused414_1"];
+            417: components["responses"]["Refused417_1"];
+            422: components["responses"]["Refused422_2"];
+            429: components["responses"]["Refused429_1"];
+            431: components["responses"]["Refused431_1"];
+            503: components["responses"]["Refused503_2"];
+        };
+    };
+    post_policies_rollback_by_sku: {
+        parameters: {
+            query?: never;
+            header?: {
+                "X-Actor"?: string;
+                "If-Match"?: string;
+            };
+            path: {
+                channel: string;
+                sku: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["RollbackBody"];
+            };
+        };
+        responses: {
+            /** @description Set again what a change of the history had set */
+            200: {
+                headers: {
+                    /** @description The tag of the policy, for `If-Match` */
+                    ETag?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["PolicyAnswer"];
+                };
+            };
+            400: components["responses"]["Refused400_1"];
+            401: components["responses"]["Refused401_1"];
+            403: components["responses"]["Refused403_4"];
+            404: components["responses"]["Refused404_9"];
+            408: components["responses"]["Refused408_1"];
+            409: components["responses"]["Refused409_10"];
+            412: components["responses"]["Refused412_1"];
+            413: components["responses"]["Refused413_1"];
+            414: components["responses"]["Refused414_1"];
+            415: components["responses"]["Refused415_1"];
+            417: components["responses"]["Refused417_1"];
+            422: components["responses"]["Refused422_3"];
+            429: components["responses"]["Refused429_1"];
+            431: components["responses"]["Refused431_1"];
+            503: components["responses"]["Refused503_5"];
         };
     };
     get_webhooks: {
@@ -4233,7 +5256,7 @@ export interface operations {
             400: components["responses"]["Refused400_2"];
             401: components["responses"]["Refused401_1"];
             403: components["responses"]["Refused403_1"];
-            404: components["responses"]["Refused404_8"];
+            404: components["responses"]["Refused404_10"];
             408: components["responses"]["Refused408_1"];
             414: components["responses"]["Refused414_1"];
             417: components["responses"]["Refused417_1"];
@@ -4281,9 +5304,9 @@ export interface operations {
             400: components["responses"]["Refused400_1"];
             401: components["responses"]["Refused401_1"];
             403: components["responses"]["Refused403_1"];
-            404: components["responses"]["Refused404_8"];
+            404: components["responses"]["Refused404_10"];
             408: components["responses"]["Refused408_1"];
-            409: components["responses"]["Refused409_10"];
+            409: components["responses"]["Refused409_11"];
             413: components["responses"]["Refused413_1"];
             414: components["responses"]["Refused414_1"];
             415: components["responses"]["Refused415_1"];
@@ -4315,7 +5338,7 @@ export interface operations {
             400: components["responses"]["Refused400_2"];
             401: components["responses"]["Refused401_1"];
             403: components["responses"]["Refused403_1"];
-            404: components["responses"]["Refused404_8"];
+            404: components["responses"]["Refused404_10"];
             408: components["responses"]["Refused408_1"];
             414: components["responses"]["Refused414_1"];
             417: components["responses"]["Refused417_1"];
@@ -4348,7 +5371,7 @@ export interface operations {
             400: components["responses"]["Refused400_2"];
             401: components["responses"]["Refused401_1"];
             403: components["responses"]["Refused403_1"];
-            404: components["responses"]["Refused404_8"];
+            404: components["responses"]["Refused404_10"];
             408: components["responses"]["Refused408_1"];
             414: components["responses"]["Refused414_1"];
             417: components["responses"]["Refused417_1"];
@@ -4381,7 +5404,7 @@ export interface operations {
             400: components["responses"]["Refused400_2"];
             401: components["responses"]["Refused401_1"];
             403: components["responses"]["Refused403_1"];
-            404: components["responses"]["Refused404_8"];
+            404: components["responses"]["Refused404_10"];
             408: components["responses"]["Refused408_1"];
             414: components["responses"]["Refused414_1"];
             417: components["responses"]["Refused417_1"];
@@ -4414,11 +5437,40 @@ export interface operations {
             400: components["responses"]["Refused400_2"];
             401: components["responses"]["Refused401_1"];
             403: components["responses"]["Refused403_1"];
-            404: components["responses"]["Refused404_8"];
+            404: components["responses"]["Refused404_10"];
             408: components["responses"]["Refused408_1"];
             414: components["responses"]["Refused414_1"];
             417: components["responses"]["Refused417_1"];
             422: components["responses"]["Refused422_2"];
+            429: components["responses"]["Refused429_1"];
+            431: components["responses"]["Refused431_1"];
+            503: components["responses"]["Refused503_1"];
+        };
+    };
+    get_whoami: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Whose key this is, and what limits it */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Holder"];
+                };
+            };
+            400: components["responses"]["Refused400_2"];
+            401: components["responses"]["Refused401_1"];
+            403: components["responses"]["Refused403_1"];
+            408: components["responses"]["Refused408_1"];
+            414: components["responses"]["Refused414_1"];
+            417: components["responses"]["Refused417_1"];
             429: components["responses"]["Refused429_1"];
             431: components["responses"]["Refused431_1"];
             503: components["responses"]["Refused503_1"];
@@ -4450,7 +5502,7 @@ export interface operations {
             414: components["responses"]["Refused414_1"];
             417: components["responses"]["Refused417_1"];
             431: components["responses"]["Refused431_1"];
-            503: components["responses"]["Refused503_5"];
+            503: components["responses"]["Refused503_6"];
         };
     };
     get_readyz: {
@@ -4520,7 +5572,7 @@ export interface operations {
             417: components["responses"]["Refused417_1"];
             429: components["responses"]["Refused429_1"];
             431: components["responses"]["Refused431_1"];
-            503: components["responses"]["Refused503_5"];
+            503: components["responses"]["Refused503_6"];
         };
     };
     get_board: {
@@ -4547,7 +5599,7 @@ export interface operations {
             414: components["responses"]["Refused414_1"];
             417: components["responses"]["Refused417_1"];
             431: components["responses"]["Refused431_1"];
-            503: components["responses"]["Refused503_5"];
+            503: components["responses"]["Refused503_6"];
         };
     };
     get_board_by_path: {
@@ -4572,12 +5624,12 @@ export interface operations {
             };
             400: components["responses"]["Refused400_2"];
             403: components["responses"]["Refused403_3"];
-            404: components["responses"]["Refused404_9"];
+            404: components["responses"]["Refused404_11"];
             408: components["responses"]["Refused408_1"];
             414: components["responses"]["Refused414_1"];
             417: components["responses"]["Refused417_1"];
             431: components["responses"]["Refused431_1"];
-            503: components["responses"]["Refused503_5"];
+            503: components["responses"]["Refused503_6"];
         };
     };
     get_problems_by_code: {
@@ -4602,12 +5654,12 @@ export interface operations {
             };
             400: components["responses"]["Refused400_2"];
             403: components["responses"]["Refused403_3"];
-            404: components["responses"]["Refused404_9"];
+            404: components["responses"]["Refused404_11"];
             408: components["responses"]["Refused408_1"];
             414: components["responses"]["Refused414_1"];
             417: components["responses"]["Refused417_1"];
             431: components["responses"]["Refused431_1"];
-            503: components["responses"]["Refused503_5"];
+            503: components["responses"]["Refused503_6"];
         };
     };
     get_openapi: {
@@ -4634,7 +5686,7 @@ export interface operations {
             414: components["responses"]["Refused414_1"];
             417: components["responses"]["Refused417_1"];
             431: components["responses"]["Refused431_1"];
-            503: components["responses"]["Refused503_5"];
+            503: components["responses"]["Refused503_6"];
         };
     };
     get_asyncapi: {
@@ -4661,7 +5713,7 @@ export interface operations {
             414: components["responses"]["Refused414_1"];
             417: components["responses"]["Refused417_1"];
             431: components["responses"]["Refused431_1"];
-            503: components["responses"]["Refused503_5"];
+            503: components["responses"]["Refused503_6"];
         };
     };
 }
