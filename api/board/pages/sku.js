@@ -104,6 +104,10 @@ class SkuPage {
 
   failed(parts, error, signal) {
     if (signal?.aborted) return;
+    if (error.status === 404) {
+      for (const part of parts) part.empty(this.context.words("sku.unknown"));
+      return;
+    }
     for (const part of parts) part.failed(error, () => this.reading.now());
   }
 
