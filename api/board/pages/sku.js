@@ -12,7 +12,7 @@ import { expectedList, poolList, queueList, readWaiting } from "../waiting.js";
 // The queue changes without a change of the SKU.
 const READ_MS = 3000;
 // A change of a feed is followed by a read, at most so often.
-const REFRESH_MS = 700;
+const REFRESH_MS = 1200;
 
 class SkuPage {
   constructor(root, context, sku) {
