@@ -82,6 +82,6 @@ export function changesOf(context, before, after) {
     element("td", { text: inherited(before, name) }),
     element("td", { text: inherited(after, name) })));
   const heads = ["policies.field", "policies.before", "policies.after"].map((key) => element("th", { scope: "col", text: words(key) }));
-  return element("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": words("policies.changes") },
+  return element("div", { class: "scroll", tabindex: "0", role: "group", "aria-label": words("policies.changes") },
     element("table", { class: "changes" }, element("thead", {}, element("tr", {}, ...heads)), element("tbody", {}, ...rows)));
 }
