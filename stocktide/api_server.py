@@ -61,6 +61,7 @@ from stocktide.api.stale.topic_copy import TopicCopy
 from stocktide.api.topic_calls import TopicCalls
 from stocktide.api_access import Access, make_access
 from stocktide.api_feeds import Feeds, make_consumer, make_feeds
+from stocktide.api_policies import make_policy_requests
 from stocktide.api_webhooks import prepare_webhooks
 from stocktide.errors import CommandError, StartError
 from stocktide.intake_settings import read_enabled_mappings
@@ -168,6 +169,7 @@ def _make_handlers(
     readiness = health.Readiness(_make_checks(producer, redis, ledger, reads, feeds, stalls), feeds.notify)
     access.owners.read = partial(_read_channel, ledger, reads)
     changes = PolicyChanges(submitter, ledger, reads, settings.publish_interval_ms, settings.policy_approval_skus)
+    policy_requests = make_policy_requests(settings, stack, producer, changes)
     hub = feeds.hub
     snapshots = SnapshotMonitor(hub, lambda cursor, limit: reads.settled(lambda: ledger.read_known_skus(cursor, limit)))
     channel_feeds = ChannelFeeds(
@@ -175,7 +177,7 @@ def _make_handlers(
     )
     return Handlers(
         orders=OrderHandlers(batcher, ledger, reads, stale),
-        approvals=ApprovalHandlers(batcher, ledger, reads),
+        approvals=ApprovalHandlers(batcher, ledger, reads, policy_requests),
         order_lists=OrderListHandler(ledger, reads, stale),
         stock=StockHandlers(ledger, reads, stale),
         stock_list=StockListHandler(ledger, reads, stale),
@@ -186,6 +188,7 @@ def _make_handlers(
         history=_make_history(settings, redis, ledger, reads),
         policies=PolicyHandlers(changes),
         policy_preview=PolicyPreviewHandler(changes, reads),
+        policy_requests=policy_requests,
         policy_history=PolicyHistoryHandlers(changes, _opener(settings, AUDIT)),
         events=EventHandlers(event_producer, settings.app_id, settings.request_seconds, limits.future_ms),
         intake=IntakeHandler(event_producer, settings.app_id, read_enabled_mappings()),

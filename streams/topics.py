@@ -73,6 +73,10 @@ DEAD_LETTERS = Topic(
 # Kept as long as dead letters, so that a corrected mapping can be run again.
 INTAKE = Topic("intake", "mapping", "api", "webhooks of platforms as they came", "delete", 30 * DAY_MS)
 AUDIT = Topic("audit", "actor", "agents.derive.agent", "who changed what", "delete", 30 * DAY_MS, partitions=1)
+# As long as the audit; a request waits for a week at most.
+POLICY_REQUESTS = Topic(
+    "policy-requests", "id/event", "api", "requests for policies, and their ends", "delete", 30 * DAY_MS, partitions=1
+)
 WEBHOOKS = Topic("webhooks", "name", "api", "webhooks with their secrets", "compact", partitions=1)
 WEBHOOK_ACKS = Topic(
     "webhook-acks", "name/sku", "agents.webhooks.endpoint", "what an endpoint has taken of each SKU", "compact"
@@ -94,6 +98,7 @@ TOPICS: tuple[Topic, ...] = (
     ALERTS,
     DEAD_LETTERS,
     AUDIT,
+    POLICY_REQUESTS,
     WEBHOOKS,
     WEBHOOK_ACKS,
     WEBHOOK_HEALTH,

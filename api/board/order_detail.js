@@ -80,7 +80,7 @@ export class OrderDetail {
         element("td", {}, line.reason ?? ""));
     });
     const caption = element("caption", { class: "visually-hidden", text: words("orders.lines") });
-    const table = element("table", { class: "lines" }, caption, element("thead", {}, element("tr", {}, ...heads)), element("tbody", {}, ...rows));
+    const table = element("table", { class: "order-lines" }, caption, element("thead", {}, element("tr", {}, ...heads)), element("tbody", {}, ...rows));
     return element("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": words("orders.lines") }, table);
   }
 

@@ -121,5 +121,5 @@ export function changesTable(context, items) {
       element("td", {}, ...switchBadges(context, change)));
   });
   const caption = element("caption", { class: "visually-hidden", text: words("sku.changes") });
-  return element("table", { class: "changes" }, caption, element("thead", {}, element("tr", {}, ...heads)), element("tbody", {}, ...rows));
+  return element("table", { class: "sku-changes" }, caption, element("thead", {}, element("tr", {}, ...heads)), element("tbody", {}, ...rows));
 }

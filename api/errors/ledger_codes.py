@@ -88,6 +88,12 @@ ORDER_CODES = (
         "The history of the policy has no such version.",
         "Read `/v1/policy_history/…`: it goes back 30 days.",
     ),
+    ErrorCode(
+        "too_many_waiting",
+        (409,),
+        "As many requests for policies wait as may.",
+        "Approve or reject some of them.",
+    ),
     ErrorCode("unknown_approval", (404,), "No request of this id needs an approval.", "Check the id."),
     ErrorCode(
         Outcome.UNKNOWN_POLICY, (404,), "There is no policy at this level.", "Nothing is to be done: it is removed."

@@ -8,7 +8,8 @@ from stocktide.api.handlers.policy_body import PolicyBody
 from stocktide.api.handlers.policy_changes import ETAG, IF_MATCH, POLICY_CHANGED
 from stocktide.api.handlers.policy_history import PAGE_ITEMS_MAX, RollbackBody
 from stocktide.api.handlers.policy_preview import EXAMINED_MAX
-from stocktide.api.routes.route import ACTOR, CURSOR, Handlers, Parameter, Route, limit
+from stocktide.api.handlers.policy_requests import PolicyRequestBody
+from stocktide.api.routes.route import ACTOR, CURSOR, LOCATION, Handlers, Parameter, Route, limit
 from stocktide.streams.contract import documents
 from stocktide.tables.ledger.outcomes import Outcome
 
@@ -82,5 +83,16 @@ def _of_level(handlers: Handlers, level: str) -> Iterator[Route]:
             409: _NO_ROOM,
             503: ("busy", Outcome.SWEEP_PENDING),
         },
+        headers=(ACTOR, _MATCH),
+    )
+    yield Route(
+        "POST",
+        f"{path}/request",
+        handlers.policy_requests.post,
+        "Ask for another policy, or its removal (null), which a second person approves",
+        body=PolicyRequestBody,
+        answers={200: documents.PolicyApproval, 202: documents.PolicyApproval},
+        answer_headers={202: (LOCATION,)},
+        problems={404: (Outcome.UNKNOWN_POLICY,), 409: ("too_many_waiting",), 412: (POLICY_CHANGED,)},
         headers=(ACTOR, _MATCH),
     )

@@ -25,6 +25,7 @@ from stocktide.api.handlers.orders import OrderHandlers
 from stocktide.api.handlers.policies import PolicyHandlers
 from stocktide.api.handlers.policy_history import PolicyHistoryHandlers
 from stocktide.api.handlers.policy_preview import PolicyPreviewHandler
+from stocktide.api.handlers.policy_requests import PolicyRequestHandlers
 from stocktide.api.handlers.pools import PoolHandler
 from stocktide.api.handlers.stock import StockHandlers
 from stocktide.api.handlers.stock_list import StockListHandler
@@ -95,6 +96,7 @@ class Handlers(Struct, frozen=True):
     policies: PolicyHandlers
     policy_preview: PolicyPreviewHandler
     policy_history: PolicyHistoryHandlers
+    policy_requests: PolicyRequestHandlers
     events: EventHandlers
     intake: IntakeHandler
     feeds: FeedHandler

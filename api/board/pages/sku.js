@@ -148,7 +148,7 @@ class SkuPage {
     const cut = isCut ? [element("p", { class: "aside", text: words("sku.searched") })] : [];
     const label = words("sku.changes");
     const scrolled = this.table.body.firstElementChild?.scrollTop ?? 0;
-    this.table.show([element("div", { class: "scroll changes-scroll", tabindex: "0", role: "region", "aria-label": label }, changesTable(this.context, items)), ...cut]);
+    this.table.show([element("div", { class: "scroll sku-changes-scroll", tabindex: "0", role: "region", "aria-label": label }, changesTable(this.context, items)), ...cut]);
     this.table.body.firstElementChild.scrollTop = scrolled;
   }
 }

@@ -13,7 +13,7 @@ from tests.harness.events import AT, lines_of, stock_expected
 from tests.harness.system import RunningSystem
 
 TOLD = "document.querySelector('.story')?.textContent ?? ''"
-ROWS = "[...document.querySelectorAll('.changes tbody tr')].map((row) => row.innerText.replace(/\\s+/g, ' '))"
+ROWS = "[...document.querySelectorAll('.sku-changes tbody tr')].map((row) => row.innerText.replace(/\\s+/g, ' '))"
 
 
 async def test_each_change_of_the_picture_is_selected_and_told(
@@ -23,7 +23,7 @@ async def test_each_change_of_the_picture_is_selected_and_told(
     assert (await shop.place("vase", 6, order_id="vase-order")).status == 201
     await shop.post("/v1/orders/vase-order/pay", {"id": "vase-pay"})
     page = await opened(chromium, running, "#/sku/vase")
-    await page.until("document.querySelectorAll('.changes tbody tr').length === 3")
+    await page.until("document.querySelectorAll('.sku-changes tbody tr').length === 3")
     chart = page.view.get_by_role("slider")
     await chart.focus()
     assert "order paid vase-order; available 4 (unchanged)" in await page.evaluate(TOLD)
