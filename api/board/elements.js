@@ -28,6 +28,11 @@ export function skuLink(sku) {
   return element("a", { href: `#/sku/${encodeURIComponent(sku)}` }, nameOf(sku));
 }
 
+/** A table that scrolls sideways where it does not fit; what scrolls has to be reached by keyboard. */
+export function scrolling(label, table, kind = "") {
+  return element("div", { class: `scroll ${kind}`, tabindex: "0", role: "region", "aria-label": label }, table);
+}
+
 /** A field of a form with its label. */
 export function field(id, label, input) {
   input.id = id;
