@@ -18,11 +18,12 @@ from msgspec import Meta, Struct, UnsetType
 
 from stocktide.api import problems
 from stocktide.api.cursors import encode_cursor, parse_page
-from stocktide.api.handlers.audit_log import POLL_RECORDS, READERS_MAX, ROWS_READ_MAX, SECONDS_MAX, decode_entry
+from stocktide.api.handlers.audit_log import ROWS_READ_MAX, decode_entry
 from stocktide.api.handlers.policies import change_level, read_level
 from stocktide.api.handlers.policy_body import Level
 from stocktide.api.handlers.policy_changes import PolicyChanges
 from stocktide.api.requests import parse_query, read_message
+from stocktide.api.topic_calls import POLL_RECORDS, READERS_MAX, SECONDS_MAX
 from stocktide.streams.contract.documents import AuditEntry, PolicyHistory, PolicyVersion
 from stocktide.streams.contract.events import Name
 from stocktide.streams.kafka.read_topic import read_topic

@@ -11,6 +11,7 @@ from stocktide.api.handlers.audit_log import CSV, NEXT_HEADER, PAGE_ROWS_MAX
 from stocktide.api.handlers.dead_letters import PAGE_LETTERS_MAX
 from stocktide.api.handlers.stock_list import BELOW_DIGITS_MAX, PAGE_SKUS_MAX
 from stocktide.api.handlers.webhooks import WEBHOOK_PATH, TestAnswer, WebhookAnswer, WebhookBody, WebhookPage
+from stocktide.api.handlers.whoami import whoami
 from stocktide.api.routes.route import ACTOR, CURSOR, LOCATION, NDJSON, Handler, Handlers, Parameter, Route, limit
 from stocktide.streams.contract import documents
 from stocktide.streams.contract.events import Time
@@ -180,18 +181,19 @@ def _webhook(
 
 
 def service_calls(handlers: Handlers) -> tuple[Route, ...]:
-    """Health, metrics, the board, and the pages of error codes."""
+    """Who calls, health, metrics, the board, and the pages of error codes."""
     status = {200: documents.Status, 503: documents.Status}
     readiness, pages = handlers.readiness, handlers.pages
     missing = {404: ("not_found",)}
     return (
+        Route("GET", "/v1/whoami", whoami, "Whose key this is, and what limits it", answers={200: documents.Holder}),
         Route("GET", "/healthz", readiness.healthz, "Liveness", answers={200: dict[str, str]}),
         Route("GET", "/readyz", readiness.readyz, "Readiness", answers=status),
         Route("GET", "/metrics", handlers.metrics.get, "Prometheus", answers={200: str}, answer_type="text/plain"),
         Route("GET", "/", pages.index, "The live board", answers={200: str}, answer_type="text/html"),
         Route(
             "GET",
-            "/board/{name}",
+            "/board/{path}",
             pages.file,
             "What the board is made of",
             answers={200: bytes},

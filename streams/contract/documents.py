@@ -89,6 +89,16 @@ class Ticket(_Document, frozen=True):
     expires_in: int
 
 
+class Holder(_Document, frozen=True):
+    """Whose key this is. `channel` and `warehouses` are null where they do not limit it."""
+
+    role: str
+    holder: str
+    channel: str | None
+    warehouses: list[str] | None
+    rights: list[str]
+
+
 class OrderPage(_Document, frozen=True):
     """A page of orders, which may be short or empty although `next`, the cursor of the page after it, is not null.
     `stale` as in `Order`."""
@@ -319,7 +329,8 @@ class ChangedTotals(_Document, frozen=True):
 
 
 class StockChange(_Document, frozen=True):
-    """A change of a SKU; `change` has the deltas by counter, as `locked@SH1`."""
+    """A change of a SKU; `change` has the deltas by counter, as `locked@SH1`. `modes`: of each channel after it, where
+    the offers were published whole."""
 
     version: int
     at: str
@@ -327,6 +338,7 @@ class StockChange(_Document, frozen=True):
     cause: ChangeCause
     change: dict[str, int]
     after: ChangedTotals
+    modes: dict[str, Mode] | UnsetType = UNSET
 
 
 class StockHistory(_Document, frozen=True):
