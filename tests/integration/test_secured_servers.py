@@ -7,13 +7,14 @@ import re
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 
 from stocktide.settings import Settings
 from stocktide.streams.topics import DEAD_LETTERS, JOURNAL, ORDERS
-from tests.harness.api_client import WAIT_SECONDS_MAX, unique_name
+from tests.harness.api_client import WAIT_SECONDS_MAX, ApiTestClient, unique_name
 from tests.harness.certificates import Certificates, make_certificates
 from tests.harness.eventually import eventually
 from tests.harness.process import fetch, run_stocktide, started
@@ -88,6 +89,19 @@ async def running(secured: SecuredServers, tmp_path_factory: pytest.TempPathFact
         yield system
 
 
+async def check_watching(shop: ApiTestClient) -> None:
+    """What a board reads needs no right that the documented ones lack."""
+    for path in ("/v1/alerts", "/v1/dead-letters"):
+        await shop.get_when(path, lambda answer: answer.status == 200)  # 503 on a busy machine
+
+    def is_known(answer: Any) -> bool:
+        parts = {part["part"]: part for part in answer.body["parts"]}
+        asked = ("outbox", "settling", "deciding", "derivations", "workers")
+        return all(parts[name]["state"] in ("ok", "waiting") for name in asked)
+
+    await shop.get_when("/v1/health", is_known)
+
+
 async def test_an_order_goes_through_secured_servers(running: RunningSystem) -> None:
     async with running.client() as shop:
         sku = await shop.receive_new(5)
@@ -97,6 +111,7 @@ async def test_an_order_goes_through_secured_servers(running: RunningSystem) -> 
         assert (await shop.stock(sku))["available"] == 3
         async with shop.feed("tmall") as feed:
             await feed.until(sku, quantity=3)
+        await check_watching(shop)
     assert PASSWORD not in running.output + running.logs
 
 
