@@ -47,6 +47,7 @@ WELL = Observation(
     stalls=(),
     processes=(heard(audit=AUDITED),),
     webhooks=[],
+    intake_letters=0,
     late=0,
     topics=NAMES,
 )
@@ -90,6 +91,11 @@ def test_the_reason_of_the_process_goes_before_what_was_seen_from_outside() -> N
     assert "nobody commits" in alone["deciding"].detail and alone["derivations"].state == "ok"
     both = parts_of(stalls=seen, processes=(heard(stalls=[stall("deciding requests")]),))
     assert (both["deciding"].detail, both["deciding"].seconds) == ("deciding requests stands still", 30.0)
+
+
+def test_webhooks_that_are_dead_letters_are_said_beside_what_waits() -> None:
+    assert "3 webhooks of platforms are open" in parts_of(intake_letters=3)["intake"].detail
+    assert parts_of(intake_letters=None)["intake"].detail == ""
 
 
 def test_audits_and_recoveries_are_as_the_workers_say() -> None:
