@@ -14,6 +14,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
 from functools import partial
 from importlib.metadata import version
+from typing import Any
 
 from aiohttp import web
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
@@ -23,6 +24,7 @@ from redis.asyncio import Redis
 from stocktide.api.access.key_expiry import KeyExpiryAlerts
 from stocktide.api.app import make_app
 from stocktide.api.batching import CommandBatcher
+from stocktide.api.dead_letter_log import DeadLetterLog
 from stocktide.api.event_producer import InputEventProducer, make_producer
 from stocktide.api.feeds.catch_up import CatchUp
 from stocktide.api.feeds.order_sse import OrderFeedHandler
@@ -30,9 +32,11 @@ from stocktide.api.feeds.snapshots import SnapshotMonitor
 from stocktide.api.feeds.socket import SocketHandler
 from stocktide.api.feeds.sse import ChannelFeeds, FeedHandler
 from stocktide.api.handlers import health
+from stocktide.api.handlers.alerts import AlertsHandler
 from stocktide.api.handlers.approvals import ApprovalHandlers
 from stocktide.api.handlers.audit_log import AuditLogHandler
 from stocktide.api.handlers.board import BoardHandlers
+from stocktide.api.handlers.dead_letters import DeadLetterHandlers
 from stocktide.api.handlers.events import EventHandlers
 from stocktide.api.handlers.history import HistoryHandler
 from stocktide.api.handlers.intake import IntakeHandler
@@ -52,8 +56,10 @@ from stocktide.api.settled_reads import SettledReads
 from stocktide.api.spec.served import with_documents
 from stocktide.api.stale.reads import PublishedTables, StaleReads
 from stocktide.api.stale.topic_copy import TopicCopy
+from stocktide.api.topic_calls import TopicCalls
 from stocktide.api_access import Access, make_access
 from stocktide.api_feeds import Feeds, make_consumer, make_feeds
+from stocktide.api_health import make_health, process_name
 from stocktide.api_webhooks import prepare_webhooks
 from stocktide.errors import CommandError, StartError
 from stocktide.intake_settings import read_enabled_mappings
@@ -64,7 +70,9 @@ from stocktide.streams.journal.log import KafkaLog
 from stocktide.streams.kafka.publish import OutputRow
 from stocktide.streams.kafka.raw_records import deliver_raw_records
 from stocktide.streams.kafka.read_topic import open_consumer
-from stocktide.streams.topics import ALERTS, AUDIT, JOURNAL, RESERVATIONS, STOCK, Topic
+from stocktide.streams.topics import ALERTS, AUDIT, DEAD_LETTERS, JOURNAL, RESERVATIONS, STOCK, Topic
+from stocktide.tables.dead_letters.reader import DeadLetterTopic
+from stocktide.tables.dead_letters.retry import DeadLetterProcessor
 from stocktide.tables.ledger.client import Ledger
 from stocktide.tables.ledger.connection import connect
 from stocktide.tables.ledger.control import LedgerControl
@@ -77,6 +85,8 @@ logger = logging.getLogger(__name__)
 
 # For requests in progress: a request's own deadline and a reserve.
 STOP_SECONDS_MAX = 8.0
+# Every record that a call reads exists already; a fetch that waits for more delays the next one.
+READ_WAIT_MS = 20
 
 
 def run(settings: Settings) -> int:
@@ -120,7 +130,8 @@ async def _start(settings: Settings, stack: AsyncExitStack, listening: socket.so
     feeds = await make_feeds(settings, stack, producer, consumer)
     make_webhooks = await prepare_webhooks(settings, stack, producer)
     access = make_access(settings, redis)
-    handlers = _make_handlers(settings, stack, redis, producer, feeds, make_webhooks, access)
+    name = process_name(listening)
+    handlers = _make_handlers(settings, stack, redis, producer, feeds, make_webhooks, access, name)
     await handlers.readiness.check()
     reporting = report_while_waiting(logger.warning, "the API", handlers.readiness.trouble)
     for work in (feeds.source.run(), handlers.readiness.watch(), reporting, *access.watches()):
@@ -137,6 +148,7 @@ def _make_handlers(
     feeds: Feeds,
     make_webhooks: Callable[[KnownChannels], WebhookHandlers],
     access: Access,
+    name: str,
 ) -> Handlers:
     settlements = SettlementListener(redis, settings.app_id)
     settlements.start()
@@ -163,13 +175,19 @@ def _make_handlers(
     channel_feeds = ChannelFeeds(
         hub, CatchUp(hub, feeds.source), known, snapshots, lambda: readiness.latest, feeds.open_feeds
     )
+    webhooks = make_webhooks(known)
+    shown, series = make_health(settings, stack, redis, producer, name, readiness, stalls, feeds, snapshots, webhooks)
+    metrics = _make_metrics(batcher, submitter, feeds, snapshots, readiness, stalls)
+    metrics.listener = series.answered
     return Handlers(
         orders=OrderHandlers(batcher, ledger, reads, stale),
         approvals=ApprovalHandlers(batcher, ledger, reads),
         order_lists=OrderListHandler(ledger, reads, stale),
         stock=StockHandlers(ledger, reads, stale),
         stock_list=StockListHandler(ledger, reads, stale),
-        audit_log=AuditLogHandler(_opener(settings, AUDIT)),
+        audit_log=AuditLogHandler(_topic_calls(settings, AUDIT)),
+        alerts=AlertsHandler(_topic_calls(settings, ALERTS)),
+        dead_letters=_make_dead_letters(settings, stack),
         pools=PoolHandler(ledger, reads),
         history=_make_history(settings, redis, ledger, reads),
         policies=PolicyHandlers(submitter, ledger, reads, settings.publish_interval_ms),
@@ -181,9 +199,10 @@ def _make_handlers(
             feeds.orders, feeds.tail, feeds.history, lambda: readiness.latest, feeds.open_feeds
         ),
         readiness=readiness,
-        metrics=_make_metrics(batcher, submitter, feeds, snapshots, readiness, stalls),
+        health=shown,
+        metrics=metrics,
         pages=BoardHandlers(),
-        webhooks=make_webhooks(known),
+        webhooks=webhooks,
         post_ticket=access.tickets.post,
     )
 
@@ -207,15 +226,28 @@ def _make_stale_reads(settings: Settings, stack: AsyncExitStack, reads: SettledR
     return stale
 
 
+def _make_dead_letters(settings: Settings, stack: AsyncExitStack) -> DeadLetterHandlers:
+    name = DEAD_LETTERS.full_name(settings.app_id)
+    topic = DeadLetterTopic(name, settings.kafka_client())
+    log = DeadLetterLog(topic)
+    stack.push_async_callback(log.close)
+    processor = partial(DeadLetterProcessor, topic, settings.kafka_client(), settings.app_id)
+    return DeadLetterHandlers(log, topic, name, processor)
+
+
 def _make_history(settings: Settings, redis: Redis, ledger: Ledger, reads: SettledReads) -> HistoryHandler:
     journal = JOURNAL.full_name(settings.app_id)
     open_log = partial(KafkaLog, settings.kafka, journal, **settings.kafka_access())
     return HistoryHandler(ledger, reads, LedgerControl(redis, settings.app_id).settled, open_log)
 
 
-def _opener(settings: Settings, topic: Topic) -> Callable[[], Awaitable[AIOKafkaConsumer]]:
+def _opener(settings: Settings, topic: Topic, **client: Any) -> Callable[[], Awaitable[AIOKafkaConsumer]]:
     """What opens a reader of a topic at its beginning."""
-    return partial(open_consumer, settings.kafka, topic.full_name(settings.app_id), **settings.kafka_access())
+    return partial(open_consumer, settings.kafka, topic.full_name(settings.app_id), **client, **settings.kafka_access())
+
+
+def _topic_calls(settings: Settings, topic: Topic) -> TopicCalls:
+    return TopicCalls(topic.name, _opener(settings, topic, fetch_max_wait_ms=READ_WAIT_MS))
 
 
 async def _read_channel(ledger: Ledger, reads: SettledReads, order_id: str) -> str | None:

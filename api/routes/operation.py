@@ -6,7 +6,9 @@ from typing import Annotated, Any, Literal
 
 from msgspec import Meta
 
+from stocktide.api.handlers.alerts import PAGE_ALERTS_MAX
 from stocktide.api.handlers.audit_log import CSV, NEXT_HEADER, PAGE_ROWS_MAX
+from stocktide.api.handlers.dead_letters import PAGE_LETTERS_MAX
 from stocktide.api.handlers.policies import PolicyBody
 from stocktide.api.handlers.stock_list import BELOW_DIGITS_MAX, PAGE_SKUS_MAX
 from stocktide.api.handlers.webhooks import WEBHOOK_PATH, TestAnswer, WebhookAnswer, WebhookBody, WebhookPage
@@ -57,6 +59,94 @@ def read_calls(handlers: Handlers) -> tuple[Route, ...]:
                 limit(PAGE_ROWS_MAX),
                 Parameter("format", Literal["ndjson", "csv"]),
             ),
+        ),
+    )
+
+
+def watch_calls(handlers: Handlers) -> tuple[Route, ...]:
+    """What an operator watches: alerts, dead letters, health."""
+    alerts = handlers.alerts
+    return (
+        Route(
+            "GET",
+            "/v1/alerts",
+            alerts.get,
+            "Alerts, newest first",
+            answers={200: documents.AlertPage},
+            problems={503: ("busy",)},
+            query=(
+                Parameter("type", is_list=True),
+                Parameter("sku"),
+                Parameter("channel"),
+                Parameter("since", Time),
+                CURSOR,
+                limit(PAGE_ALERTS_MAX),
+            ),
+        ),
+        Route(
+            "GET",
+            "/v1/alerts/types",
+            alerts.types,
+            "The types that alerts may have",
+            answers={200: documents.AlertTypes},
+        ),
+        *dead_letter_calls(handlers),
+        Route(
+            "GET",
+            "/v1/health",
+            handlers.health.get,
+            "How each part of the system is, what waits, and why",
+            answers={200: documents.SystemHealth},
+        ),
+        Route(
+            "GET",
+            "/v1/health/series",
+            handlers.health.series,
+            "What this API process did in the last 10 minutes",
+            answers={200: documents.HealthSeries},
+        ),
+    )
+
+
+def dead_letter_calls(handlers: Handlers) -> tuple[Route, ...]:
+    """What was refused, and what is done with it."""
+    letters = handlers.dead_letters
+    path, one = "/v1/dead-letters/{partition}/{offset}", {200: documents.ListedDeadLetter}
+    unknown, busy = {404: ("unknown_dead_letter",)}, {503: ("busy",)}
+    refused = {**unknown, 409: ("dead_letter_closed", "not_retriable"), **busy}
+    return (
+        Route(
+            "GET",
+            "/v1/dead-letters",
+            letters.page,
+            "Dead letters, newest first, with the beginnings of their events",
+            answers={200: documents.DeadLetterPage},
+            problems=busy,
+            query=(
+                Parameter("reason", is_list=True),
+                Parameter("state", documents.DeadLetterState),
+                CURSOR,
+                limit(PAGE_LETTERS_MAX),
+            ),
+        ),
+        Route("GET", path, letters.get, "A dead letter with all of its event", one, {**unknown, **busy}),
+        Route(
+            "POST",
+            f"{path}/retry",
+            letters.retry,
+            "Send the event of a dead letter again to where it came from",
+            one,
+            refused,
+            headers=(ACTOR,),
+        ),
+        Route(
+            "POST",
+            f"{path}/drop",
+            letters.drop,
+            "Be done with a dead letter",
+            one,
+            refused,
+            headers=(ACTOR,),
         ),
     )
 

@@ -11,9 +11,11 @@ from msgspec import Meta, Struct
 from stocktide.api.feeds.order_sse import OrderFeedHandler
 from stocktide.api.feeds.socket import SocketHandler
 from stocktide.api.feeds.sse import FeedHandler
+from stocktide.api.handlers.alerts import AlertsHandler
 from stocktide.api.handlers.approvals import ApprovalHandlers
 from stocktide.api.handlers.audit_log import AuditLogHandler
 from stocktide.api.handlers.board import BoardHandlers
+from stocktide.api.handlers.dead_letters import DeadLetterHandlers
 from stocktide.api.handlers.events import EventHandlers
 from stocktide.api.handlers.health import Readiness
 from stocktide.api.handlers.history import HistoryHandler
@@ -24,6 +26,7 @@ from stocktide.api.handlers.policies import PolicyHandlers
 from stocktide.api.handlers.pools import PoolHandler
 from stocktide.api.handlers.stock import StockHandlers
 from stocktide.api.handlers.stock_list import StockListHandler
+from stocktide.api.handlers.system_health import SystemHealthHandlers
 from stocktide.api.handlers.webhooks import WebhookHandlers
 from stocktide.api.metrics import ApiMetrics
 from stocktide.api.requests import ACTOR_HEADER
@@ -95,9 +98,12 @@ class Handlers(Struct, frozen=True):
     sockets: SocketHandler
     order_feeds: OrderFeedHandler
     readiness: Readiness
+    health: SystemHealthHandlers
     metrics: ApiMetrics
     pages: BoardHandlers
     stock_list: StockListHandler
     audit_log: AuditLogHandler
+    alerts: AlertsHandler
+    dead_letters: DeadLetterHandlers
     webhooks: WebhookHandlers
     post_ticket: Handler

@@ -18,6 +18,7 @@ def make_routes(handlers: Handlers) -> tuple[Route, ...]:
         *channels.channel_calls(handlers),
         *channels.feed_calls(handlers),
         *operation.read_calls(handlers),
+        *operation.watch_calls(handlers),
         *operation.policy_calls(handlers),
         *operation.webhook_calls(handlers),
         *operation.service_calls(handlers),

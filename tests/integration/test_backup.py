@@ -29,6 +29,7 @@ from stocktide.streams.topics import (
     MOVEMENTS,
     ORDERS,
     POLICIES,
+    PROCESSES,
     RESERVATIONS,
     STOCK,
     TOPICS,
@@ -292,6 +293,7 @@ def test_each_topic_is_copied_before_what_it_is_made_from() -> None:
         WEBHOOK_HEALTH: {WEBHOOK_ACKS, WEBHOOKS},
         WEBHOOK_ACKS: {CHANNEL_STOCK, RESERVATIONS, WEBHOOKS},
         WEBHOOKS: set(),
+        PROCESSES: set(),
     }
     assert set(made_from) == set(TOPICS) == set(BACKUP_ORDER)
     assert len(BACKUP_ORDER) == len(TOPICS)

@@ -50,6 +50,7 @@ from stocktide.streams.topics import (
     MOVEMENTS,
     ORDERS,
     POLICIES,
+    PROCESSES,
     RESERVATIONS,
     STOCK,
     WEBHOOK_ACKS,
@@ -62,6 +63,7 @@ from stocktide.wait_for_servers import wait_for_kafka
 
 # Each topic is copied before its source; the committed offsets are read before all of them.
 BACKUP_ORDER: tuple[Topic, ...] = (
+    PROCESSES,
     JOURNAL_POSITIONS,
     WEBHOOK_HEALTH,
     WEBHOOK_ACKS,

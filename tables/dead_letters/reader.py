@@ -8,7 +8,7 @@ for a time and cannot take one back, so another row, a mark, says that one was s
 from __future__ import annotations
 
 import base64
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from typing import Any, Literal
 
 import msgspec
@@ -30,7 +30,8 @@ _FETCH_WAIT_MS = 20
 
 
 class DeadLetterSummary(Struct, frozen=True):
-    """A dead letter without its bytes, and its state. `place` is its own in `dead-letters`, `key` that of its row."""
+    """A dead letter and its state. `place` is its own in `dead-letters`, `key` that of its row. Of `size` bytes only
+    the `beginning` is held; `is_cut`: the topic has not all of them either."""
 
     place: RecordPlace
     key: bytes | None
@@ -41,6 +42,8 @@ class DeadLetterSummary(Struct, frozen=True):
     at: str
     size: int
     is_cut: bool = False
+    is_text: bool = True
+    beginning: bytes = b""
     state: State = "open"
     by: str = ""
     done_at: str = ""
@@ -78,10 +81,17 @@ class DeadLetterFilter(Struct, frozen=True):
 
 class DeadLetterFold:
     """Folds rows, those of one partition in their order, into the dead letters that `matches` selects. `evicted` counts
-    those beyond LETTERS_MAX."""
+    those beyond `letters_max`. Of each dead letter `beginning` bytes are held."""
 
-    def __init__(self, matches: Callable[[DeadLetterSummary], bool]) -> None:
+    def __init__(
+        self,
+        matches: Callable[[DeadLetterSummary], bool] = lambda letter: True,
+        letters_max: int | None = None,
+        beginning: int = 0,
+    ) -> None:
         self._matches = matches
+        self._letters_max = LETTERS_MAX if letters_max is None else letters_max
+        self._beginning = beginning
         self._count = 0
         self._by_origin: dict[RecordPlace, list[DeadLetterSummary]] = {}
         self.evicted = 0
@@ -92,6 +102,7 @@ class DeadLetterFold:
         if row.of is not None and row.reason in CLOSED_STATES:
             self._mark(stored)
             return
+        event = row.event
         letter = DeadLetterSummary(
             stored.place,
             stored.key,
@@ -100,14 +111,16 @@ class DeadLetterFold:
             row.path,
             _origin_of(row),
             row.at,
-            row.raw_bytes or len(row.event),
+            row.raw_bytes or len(event),
             row.raw_bytes is not None,
+            row.raw_base64 is None,
+            event[: self._beginning],
         )
         if not self._matches(letter):
             return
         self._by_origin.setdefault(letter.origin, []).append(letter)
         self._count += 1
-        while self._count > LETTERS_MAX:
+        while self._count > self._letters_max:
             oldest = self._by_origin.pop(next(iter(self._by_origin)))
             self._count -= len(oldest)
             self.evicted += len(oldest)
@@ -166,14 +179,16 @@ class DeadLetterTopic:
         self,
         since_ms: int | None = None,
         places: Iterable[RecordPlace] | None = None,
+        begin: Mapping[int, int] | None = None,
     ) -> AsyncIterator[StoredDeadLetter]:
-        """Every row up to the current end, in order for each partition: since a time, or those at `places`."""
+        """Every row up to the current end, in order for each partition: since a time, or those at `places`, or from the
+        offset in `begin` on."""
         chosen = None if places is None else set(places)
         client = {**self._client, "fetch_max_wait_ms": _FETCH_WAIT_MS}
         async with topic_consumer(client["bootstrap_servers"], self._topic, **client) as consumer:
             bounds = await self._bounds(consumer, since_ms, chosen)
             for part, (first, _) in bounds.items():
-                consumer.seek(part, first)
+                consumer.seek(part, max(first, (begin or {}).get(part.partition, 0)))
             async for part, records in read_topic(consumer, {part: end for part, (_, end) in bounds.items()}):
                 for record in records:
                     place = RecordPlace(part.topic, part.partition, record.offset)

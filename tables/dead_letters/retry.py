@@ -15,12 +15,12 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
 from msgspec import Struct
 
-from stocktide.ops.dead_letters.reader import DeadLetterSummary, DeadLetterTopic, State, StoredDeadLetter
 from stocktide.streams.contract.documents import DeadLetter, DeadLetterPlace, encode
 from stocktide.streams.contract.times import now_ms, rfc3339
 from stocktide.streams.kafka.admin import RECORD_BYTES_MAX, RECORD_OVERHEAD_BYTES
 from stocktide.streams.kafka.record_origin import RETRIED_FROM_HEADER, origin_header
 from stocktide.streams.topics import INPUT_RETENTION_MS, MOVEMENTS, ORDERS
+from stocktide.tables.dead_letters.reader import DeadLetterSummary, DeadLetterTopic, State, StoredDeadLetter
 from stocktide.tables.ledger.outcomes import Outcome
 
 # Events sent before their marks; after a crash as many are sent twice.
