@@ -71,7 +71,7 @@ class Delivery:
                 await self._wait(now)
             else:
                 await self._send(message)
-            self._metrics.alerts_waiting.labels(self._receiver.name).set(len(self._groups))
+            self._metrics.pending_alerts.labels(self._receiver.name).set(len(self._groups))
 
     async def _wait(self, now: int) -> None:
         due = self._groups.next_due()
