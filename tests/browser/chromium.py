@@ -128,14 +128,18 @@ class Chromium:
         while self._pages:
             await self._pages.pop().close()
 
-    async def open(self, url: str, width: int, height: int, dark: bool = False, locale: str = "en-GB") -> BrowserPage:
-        """A tab of that size, in CSS pixels, with `url` loading in it."""
+    async def open(
+        self, url: str, width: int, height: int, dark: bool = False, locale: str = "en-GB", script: str = ""
+    ) -> BrowserPage:
+        """A tab of that size, in CSS pixels, with `url` loading in it. `script` runs before those of each page."""
         context = await self._browser.new_context(
             viewport={"width": width, "height": height},
             color_scheme="dark" if dark else "light",
             locale=locale,
             reduced_motion="reduce",
         )
+        if script:
+            await context.add_init_script(script)
         page = BrowserPage(await context.new_page())
         self._pages.append(page)
         await page.view.goto(url, wait_until="commit")

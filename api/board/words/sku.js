@@ -89,7 +89,7 @@ export const zh = {
   column_committed: "已付待发",
   column_locked: "占用",
   column_available: "可用量",
-  queue: "等待队列（先到先得）",
+  queue: "等待的订单（按先后）",
   queue_more: "仅显示前 {count} 个，后面还有。",
   nobody_waits: "没有订单在等货。",
   short_units: "欠 {count}",

@@ -31,9 +31,8 @@ async def opened(
     locale: str = "en-GB",
 ) -> BrowserPage:
     """A page of the board, once the holder of that key is connected."""
-    page = await chromium.open(f"{running.api}/board/tide.svg", width, HEIGHT, dark, locale)
-    await page.evaluate(f"sessionStorage.setItem('stocktide-key', {running.ready['keys'][role]!r})")
-    await page.view.goto(f"{running.api}/{address}")
+    key = f"sessionStorage.setItem('stocktide-key', {running.ready['keys'][role]!r})"
+    page = await chromium.open(f"{running.api}/{address}", width, HEIGHT, dark, locale, key)
     await page.until(CONNECTED)
     return page
 
