@@ -238,7 +238,7 @@ export interface paths {
         get?: never;
         put?: never;
         /**
-         * Approve the request of another actor: the order is decided
+         * Approve the request of another actor: the order is decided, or the policy set
          * @description Roles: approver, operator.
          */
         post: operations["post_approvals_approve"];
@@ -793,6 +793,26 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/policies/{channel}/request": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Ask for another policy, or its removal (null), which a second person approves
+         * @description Roles: operator.
+         */
+        post: operations["post_policies_request"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/v1/policies/{channel}/{sku}": {
         parameters: {
             query?: never;
@@ -875,6 +895,26 @@ export interface paths {
          * @description Roles: operator.
          */
         post: operations["post_policies_rollback_by_sku"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/policies/{channel}/{sku}/request": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Ask for another policy, or its removal (null), which a second person approves
+         * @description Roles: operator.
+         */
+        post: operations["post_policies_request_by_sku"];
         delete?: never;
         options?: never;
         head?: never;
@@ -1430,6 +1470,38 @@ export interface components {
         ApprovalPage: {
             items: unknown[];
             next: string | null;
+        };
+        /**
+         * PolicyApproval
+         * @description A request for another policy that a second person approves; `before` and `after` are the policy of the level,
+         *         null where it has none. An approved one is `refused` if the policy had been changed meanwhile; `outcome` says so.
+         */
+        PolicyApproval: {
+            id: string;
+            /** @default policy */
+            kind?: string;
+            channel: string;
+            sku: string | null;
+            /** @enum {string} */
+            state: "approved" | "expired" | "refused" | "rejected" | "waiting";
+            requested_by: string;
+            reason: string;
+            before: Record<string, never> | null;
+            after: Record<string, never> | null;
+            requested_at: string;
+            expires_at: string;
+            /** @default null */
+            approved_by?: string | null;
+            /** @default null */
+            rejected_by?: string | null;
+            /** @default null */
+            decided_at?: string | null;
+            /** @default null */
+            comment?: string | null;
+            /** @default null */
+            outcome?: string | null;
+            /** @default false */
+            replayed?: boolean;
         };
         /**
          * ApproveBody
@@ -2355,6 +2427,14 @@ export interface components {
             version: string;
         };
         /**
+         * PolicyRequestBody
+         * @description A request for another policy of the level; null: for its removal.
+         */
+        PolicyRequestBody: {
+            policy: components["schemas"]["PolicyBody"] | null;
+            reason: string;
+        };
+        /**
          * WebhookPage
          * @description All webhooks by name.
          */
@@ -2815,7 +2895,21 @@ export interface components {
                 };
             };
         };
-        /** @description `already_final`: The order can no longer be changed in this way. `channel_suspended`: The channel does not sell this SKU at the moment. `conflict`: This id was used before, for something else. `insufficient_stock`: There is not enough stock for this order. `preorder_cap_reached`: The order asks for more than may still be preordered. `too_many_held`: The channel or the buyer would hold more unpaid units than the channel's policy allows. `unknown_sku`: No warehouse, announcement or policy has ever named this SKU. */
+        /** @description `unknown_approval`: No request of this id needs an approval. `unknown_policy`: There is no policy at this level. */
+        Refused404_4: {
+            headers: {
+                [name: string]: unknown;
+            };
+            content: {
+                "application/problem+json": components["schemas"]["Problem"] & {
+                    /** @constant */
+                    status?: 404;
+                    /** @enum {unknown} */
+                    code?: "unknown_approval" | "unknown_policy";
+                };
+            };
+        };
+        /** @description `already_final`: The order can no longer be changed in this way. `channel_suspended`: The channel does not sell this SKU at the moment. `conflict`: This id was used before, for something else. `insufficient_stock`: There is not enough stock for this order. `policy_changed`: The policy is not the one that was read: somebody changed it since. `preorder_cap_reached`: The order asks for more than may still be preordered. `too_many_channels`: As many channels are known as there may be. `too_many_held`: The channel or the buyer would hold more unpaid units than the channel's policy allows. `unknown_sku`: No warehouse, announcement or policy has ever named this SKU. */
         Refused409_8: {
             headers: {
                 [name: string]: unknown;
@@ -2825,7 +2919,23 @@ export interface components {
                     /** @constant */
                     status?: 409;
                     /** @enum {unknown} */
-                    code?: "already_final" | "channel_suspended" | "conflict" | "insufficient_stock" | "preorder_cap_reached" | "too_many_held" | "unknown_sku";
+                    code?: "already_final" | "channel_suspended" | "conflict" | "insufficient_stock" | "policy_changed" | "preorder_cap_reached" | "too_many_channels" | "too_many_held" | "unknown_sku";
+                };
+            };
+        };
+        /** @description `overloaded`: More is asked than can be answered in time. `sweep_pending`: An earlier change of policy is still being published; try again. `too_many_connections`: As many connections are open as may be. `unavailable`: The ledger or Kafka cannot answer now. `unsettled`: It was not settled in time; it may be applied, or not. */
+        Refused503_2: {
+            headers: {
+                /** @description The seconds after which the same request may be sent again */
+                "Retry-After"?: string;
+                [name: string]: unknown;
+            };
+            content: {
+                "application/problem+json": components["schemas"]["Problem"] & {
+                    /** @constant */
+                    status?: 503;
+                    /** @enum {unknown} */
+                    code?: "overloaded" | "sweep_pending" | "too_many_connections" | "unavailable" | "unsettled";
                 };
             };
         };
@@ -2902,7 +3012,7 @@ export interface components {
             };
         };
         /** @description `unknown_intake`: There is no mapping of this name that has a secret. */
-        Refused404_4: {
+        Refused404_5: {
             headers: {
                 [name: string]: unknown;
             };
@@ -2916,7 +3026,7 @@ export interface components {
             };
         };
         /** @description `unknown_movement`: The warehouse has sent no movement of this id yet. */
-        Refused404_5: {
+        Refused404_6: {
             headers: {
                 [name: string]: unknown;
             };
@@ -2930,7 +3040,7 @@ export interface components {
             };
         };
         /** @description `busy`: As many calls as may read a log at the same time do so. `overloaded`: More is asked than can be answered in time. `too_many_connections`: As many connections are open as may be. `unavailable`: The ledger or Kafka cannot answer now. `unsettled`: It was not settled in time; it may be applied, or not. */
-        Refused503_2: {
+        Refused503_3: {
             headers: {
                 /** @description The seconds after which the same request may be sent again */
                 "Retry-After"?: string;
@@ -2946,7 +3056,7 @@ export interface components {
             };
         };
         /** @description `unknown_channel`: There is no channel of this name, or it is not that of the key. */
-        Refused404_6: {
+        Refused404_7: {
             headers: {
                 [name: string]: unknown;
             };
@@ -2974,7 +3084,7 @@ export interface components {
             };
         };
         /** @description `overloaded`: More is asked than can be answered in time. `too_many_connections`: As many connections are open as may be. `too_many_subscribers`: As many feeds are open as may be. `unavailable`: The ledger or Kafka cannot answer now. `unsettled`: It was not settled in time; it may be applied, or not. */
-        Refused503_3: {
+        Refused503_4: {
             headers: {
                 /** @description The seconds after which the same request may be sent again */
                 "Retry-After"?: string;
@@ -3004,7 +3114,7 @@ export interface components {
             };
         };
         /** @description `unknown_dead_letter`: There is no dead letter at this place, or it is older than those that are listed. */
-        Refused404_7: {
+        Refused404_8: {
             headers: {
                 [name: string]: unknown;
             };
@@ -3073,24 +3183,8 @@ export interface components {
                 };
             };
         };
-        /** @description `overloaded`: More is asked than can be answered in time. `sweep_pending`: An earlier change of policy is still being published; try again. `too_many_connections`: As many connections are open as may be. `unavailable`: The ledger or Kafka cannot answer now. `unsettled`: It was not settled in time; it may be applied, or not. */
-        Refused503_4: {
-            headers: {
-                /** @description The seconds after which the same request may be sent again */
-                "Retry-After"?: string;
-                [name: string]: unknown;
-            };
-            content: {
-                "application/problem+json": components["schemas"]["Problem"] & {
-                    /** @constant */
-                    status?: 503;
-                    /** @enum {unknown} */
-                    code?: "overloaded" | "sweep_pending" | "too_many_connections" | "unavailable" | "unsettled";
-                };
-            };
-        };
         /** @description `unknown_channel`: There is no channel of this name, or it is not that of the key. `unknown_policy`: There is no policy at this level. */
-        Refused404_8: {
+        Refused404_9: {
             headers: {
                 [name: string]: unknown;
             };
@@ -3104,7 +3198,7 @@ export interface components {
             };
         };
         /** @description `unknown_channel`: There is no channel of this name, or it is not that of the key. `unknown_policy`: There is no policy at this level. `unknown_version`: The history of the policy has no such version. */
-        Refused404_9: {
+        Refused404_10: {
             headers: {
                 [name: string]: unknown;
             };
@@ -3133,8 +3227,22 @@ export interface components {
                 };
             };
         };
+        /** @description `too_many_waiting`: As many requests for policies wait as may. */
+        Refused409_11: {
+            headers: {
+                [name: string]: unknown;
+            };
+            content: {
+                "application/problem+json": components["schemas"]["Problem"] & {
+                    /** @constant */
+                    status?: 409;
+                    /** @enum {unknown} */
+                    code?: "too_many_waiting";
+                };
+            };
+        };
         /** @description `unknown_webhook`: There is no webhook of this name. */
-        Refused404_10: {
+        Refused404_11: {
             headers: {
                 [name: string]: unknown;
             };
@@ -3148,7 +3256,7 @@ export interface components {
             };
         };
         /** @description `too_many_webhooks`: As many webhooks are defined as there may be. */
-        Refused409_11: {
+        Refused409_12: {
             headers: {
                 [name: string]: unknown;
             };
@@ -3192,7 +3300,7 @@ export interface components {
             };
         };
         /** @description `not_found`: There is nothing at this path. */
-        Refused404_11: {
+        Refused404_12: {
             headers: {
                 [name: string]: unknown;
             };
@@ -3628,6 +3736,7 @@ export interface operations {
     get_approvals: {
         parameters: {
             query?: {
+                kind?: "order" | "policy";
                 state?: "waiting";
                 cursor?: string;
                 limit?: number;
@@ -3676,7 +3785,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Approval"];
+                    "application/json": components["schemas"]["Approval"] | components["schemas"]["PolicyApproval"];
                 };
             };
             400: components["responses"]["Refused400_2"];
@@ -3709,19 +3818,19 @@ export interface operations {
             };
         };
         responses: {
-            /** @description Approve the request of another actor: the order is decided */
+            /** @description Approve the request of another actor: the order is decided, or the policy set */
             200: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Order"];
+                    "application/json": components["schemas"]["Order"] | components["schemas"]["PolicyApproval"];
                 };
             };
             400: components["responses"]["Refused400_1"];
             401: components["responses"]["Refused401_1"];
             403: components["responses"]["Refused403_2"];
-            404: components["responses"]["Refused404_3"];
+            404: components["responses"]["Refused404_4"];
             408: components["responses"]["Refused408_1"];
             409: components["responses"]["Refused409_8"];
             413: components["responses"]["Refused413_1"];
@@ -3731,7 +3840,7 @@ export interface operations {
             422: components["responses"]["Refused422_3"];
             429: components["responses"]["Refused429_1"];
             431: components["responses"]["Refused431_1"];
-            503: components["responses"]["Refused503_1"];
+            503: components["responses"]["Refused503_2"];
         };
     };
     post_approvals_reject: {
@@ -3757,7 +3866,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Approval"];
+                    "application/json": components["schemas"]["Approval"] | components["schemas"]["PolicyApproval"];
                 };
             };
             400: components["responses"]["Refused400_1"];
@@ -4069,7 +4178,7 @@ export interface operations {
             400: components["responses"]["Refused400_2"];
             401: components["responses"]["Refused401_1"];
             403: components["responses"]["Refused403_1"];
-            404: components["responses"]["Refused404_5"];
+            404: components["responses"]["Refused404_6"];
             408: components["responses"]["Refused408_1"];
             414: components["responses"]["Refused414_1"];
             417: components["responses"]["Refused417_1"];
@@ -4182,7 +4291,7 @@ export interface operations {
             422: components["responses"]["Refused422_2"];
             429: components["responses"]["Refused429_1"];
             431: components["responses"]["Refused431_1"];
-            503: components["responses"]["Refused503_2"];
+            503: components["responses"]["Refused503_3"];
         };
     };
     get_pools: {
@@ -4277,7 +4386,7 @@ export interface operations {
             400: components["responses"]["Refused400_2"];
             401: components["responses"]["Refused401_1"];
             403: components["responses"]["Refused403_1"];
-            404: components["responses"]["Refused404_6"];
+            404: components["responses"]["Refused404_7"];
             408: components["responses"]["Refused408_1"];
             414: components["responses"]["Refused414_1"];
             417: components["responses"]["Refused417_1"];
@@ -4317,14 +4426,14 @@ export interface operations {
             400: components["responses"]["Refused400_2"];
             401: components["responses"]["Refused401_1"];
             403: components["responses"]["Refused403_1"];
-            404: components["responses"]["Refused404_6"];
+            404: components["responses"]["Refused404_7"];
             408: components["responses"]["Refused408_1"];
             414: components["responses"]["Refused414_1"];
             417: components["responses"]["Refused417_1"];
             422: components["responses"]["Refused422_5"];
             429: components["responses"]["Refused429_1"];
             431: components["responses"]["Refused431_1"];
-            503: components["responses"]["Refused503_3"];
+            503: components["responses"]["Refused503_4"];
         };
     };
     get_channels_socket: {
@@ -4353,7 +4462,7 @@ export interface operations {
             400: components["responses"]["Refused400_2"];
             401: components["responses"]["Refused401_1"];
             403: components["responses"]["Refused403_1"];
-            404: components["responses"]["Refused404_6"];
+            404: components["responses"]["Refused404_7"];
             408: components["responses"]["Refused408_1"];
             414: components["responses"]["Refused414_1"];
             417: components["responses"]["Refused417_1"];
@@ -4361,7 +4470,7 @@ export interface operations {
             426: components["responses"]["Refused426_1"];
             429: components["responses"]["Refused429_1"];
             431: components["responses"]["Refused431_1"];
-            503: components["responses"]["Refused503_3"];
+            503: components["responses"]["Refused503_4"];
         };
     };
     get_channels_orders_feed: {
@@ -4392,14 +4501,14 @@ export interface operations {
             400: components["responses"]["Refused400_2"];
             401: components["responses"]["Refused401_1"];
             403: components["responses"]["Refused403_1"];
-            404: components["responses"]["Refused404_6"];
+            404: components["responses"]["Refused404_7"];
             408: components["responses"]["Refused408_1"];
             414: components["responses"]["Refused414_1"];
             417: components["responses"]["Refused417_1"];
             422: components["responses"]["Refused422_2"];
             429: components["responses"]["Refused429_1"];
             431: components["responses"]["Refused431_1"];
-            503: components["responses"]["Refused503_3"];
+            503: components["responses"]["Refused503_4"];
         };
     };
     post_feeds_tickets: {
@@ -4504,7 +4613,7 @@ export interface operations {
             422: components["responses"]["Refused422_2"];
             429: components["responses"]["Refused429_1"];
             431: components["responses"]["Refused431_1"];
-            503: components["responses"]["Refused503_2"];
+            503: components["responses"]["Refused503_3"];
         };
     };
     get_alerts: {
@@ -4541,7 +4650,7 @@ export interface operations {
             422: components["responses"]["Refused422_2"];
             429: components["responses"]["Refused429_1"];
             431: components["responses"]["Refused431_1"];
-            503: components["responses"]["Refused503_2"];
+            503: components["responses"]["Refused503_3"];
         };
     };
     get_alerts_types: {
@@ -4605,7 +4714,7 @@ export interface operations {
             422: components["responses"]["Refused422_2"];
             429: components["responses"]["Refused429_1"];
             431: components["responses"]["Refused431_1"];
-            503: components["responses"]["Refused503_2"];
+            503: components["responses"]["Refused503_3"];
         };
     };
     get_dead_letters_by_offset: {
@@ -4632,14 +4741,14 @@ export interface operations {
             400: components["responses"]["Refused400_2"];
             401: components["responses"]["Refused401_1"];
             403: components["responses"]["Refused403_1"];
-            404: components["responses"]["Refused404_7"];
+            404: components["responses"]["Refused404_8"];
             408: components["responses"]["Refused408_1"];
             414: components["responses"]["Refused414_1"];
             417: components["responses"]["Refused417_1"];
             422: components["responses"]["Refused422_2"];
             429: components["responses"]["Refused429_1"];
             431: components["responses"]["Refused431_1"];
-            503: components["responses"]["Refused503_2"];
+            503: components["responses"]["Refused503_3"];
         };
     };
     post_dead_letters_retry_by_offset: {
@@ -4668,7 +4777,7 @@ export interface operations {
             400: components["responses"]["Refused400_2"];
             401: components["responses"]["Refused401_1"];
             403: components["responses"]["Refused403_1"];
-            404: components["responses"]["Refused404_7"];
+            404: components["responses"]["Refused404_8"];
             408: components["responses"]["Refused408_1"];
             409: components["responses"]["Refused409_9"];
             414: components["responses"]["Refused414_1"];
@@ -4676,7 +4785,7 @@ export interface operations {
             422: components["responses"]["Refused422_2"];
             429: components["responses"]["Refused429_1"];
             431: components["responses"]["Refused431_1"];
-            503: components["responses"]["Refused503_2"];
+            503: components["responses"]["Refused503_3"];
         };
     };
     post_dead_letters_drop_by_offset: {
@@ -4705,7 +4814,7 @@ export interface operations {
             400: components["responses"]["Refused400_2"];
             401: components["responses"]["Refused401_1"];
             403: components["responses"]["Refused403_1"];
-            404: components["responses"]["Refused404_7"];
+            404: components["responses"]["Refused404_8"];
             408: components["responses"]["Refused408_1"];
             409: components["responses"]["Refused409_9"];
             414: components["responses"]["Refused414_1"];
@@ -4713,7 +4822,7 @@ export interface operations {
             422: components["responses"]["Refused422_2"];
             429: components["responses"]["Refused429_1"];
             431: components["responses"]["Refused431_1"];
-            503: components["responses"]["Refused503_2"];
+            503: components["responses"]["Refused503_3"];
         };
     };
     get_policies_by_channel: {
@@ -4741,7 +4850,7 @@ export interface operations {
             400: components["responses"]["Refused400_2"];
             401: components["responses"]["Refused401_1"];
             403: components["responses"]["Refused403_1"];
-            404: components["responses"]["Refused404_6"];
+            404: components["responses"]["Refused404_7"];
             408: components["responses"]["Refused408_1"];
             414: components["responses"]["Refused414_1"];
             417: components["responses"]["Refused417_1"];
@@ -4783,7 +4892,7 @@ export interface operations {
             400: components["responses"]["Refused400_1"];
             401: components["responses"]["Refused401_1"];
             403: components["responses"]["Refused403_4"];
-            404: components["responses"]["Refused404_6"];
+            404: components["responses"]["Refused404_7"];
             408: components["responses"]["Refused408_1"];
             409: components["responses"]["Refused409_10"];
             412: components["responses"]["Refused412_1"];
@@ -4794,7 +4903,7 @@ export interface operations {
             422: components["responses"]["Refused422_3"];
             429: components["responses"]["Refused429_1"];
             431: components["responses"]["Refused431_1"];
-            503: components["responses"]["Refused503_4"];
+            503: components["responses"]["Refused503_2"];
         };
     };
     delete_policies_by_channel: {
@@ -4821,7 +4930,7 @@ export interface operations {
             400: components["responses"]["Refused400_2"];
             401: components["responses"]["Refused401_1"];
             403: components["responses"]["Refused403_4"];
-            404: components["responses"]["Refused404_8"];
+            404: components["responses"]["Refused404_9"];
             408: components["responses"]["Refused408_1"];
             412: components["responses"]["Refused412_1"];
             414: components["responses"]["Refused414_1"];
@@ -4829,7 +4938,7 @@ export interface operations {
             422: components["responses"]["Refused422_2"];
             429: components["responses"]["Refused429_1"];
             431: components["responses"]["Refused431_1"];
-            503: components["responses"]["Refused503_4"];
+            503: components["responses"]["Refused503_2"];
         };
     };
     post_policies_preview: {
@@ -4862,7 +4971,7 @@ export interface operations {
             400: components["responses"]["Refused400_1"];
             401: components["responses"]["Refused401_1"];
             403: components["responses"]["Refused403_1"];
-            404: components["responses"]["Refused404_8"];
+            404: components["responses"]["Refused404_9"];
             408: components["responses"]["Refused408_1"];
             409: components["responses"]["Refused409_10"];
             413: components["responses"]["Refused413_1"];
@@ -4872,7 +4981,7 @@ export interface operations {
             422: components["responses"]["Refused422_3"];
             429: components["responses"]["Refused429_1"];
             431: components["responses"]["Refused431_1"];
-            503: components["responses"]["Refused503_4"];
+            503: components["responses"]["Refused503_2"];
         };
     };
     get_policy_history_by_channel: {
@@ -4901,14 +5010,14 @@ export interface operations {
             400: components["responses"]["Refused400_2"];
             401: components["responses"]["Refused401_1"];
             403: components["responses"]["Refused403_1"];
-            404: components["responses"]["Refused404_6"];
+            404: components["responses"]["Refused404_7"];
             408: components["responses"]["Refused408_1"];
             414: components["responses"]["Refused414_1"];
             417: components["responses"]["Refused417_1"];
             422: components["responses"]["Refused422_2"];
             429: components["responses"]["Refused429_1"];
             431: components["responses"]["Refused431_1"];
-            503: components["responses"]["Refused503_2"];
+            503: components["responses"]["Refused503_3"];
         };
     };
     post_policies_rollback: {
@@ -4943,7 +5052,7 @@ export interface operations {
             400: components["responses"]["Refused400_1"];
             401: components["responses"]["Refused401_1"];
             403: components["responses"]["Refused403_4"];
-            404: components["responses"]["Refused404_9"];
+            404: components["responses"]["Refused404_10"];
             408: components["responses"]["Refused408_1"];
             409: components["responses"]["Refused409_10"];
             412: components["responses"]["Refused412_1"];
@@ -4955,6 +5064,61 @@ export interface operations {
             429: components["responses"]["Refused429_1"];
             431: components["responses"]["Refused431_1"];
             503: components["responses"]["Refused503_5"];
+        };
+    };
+    post_policies_request: {
+        parameters: {
+            query?: never;
+            header?: {
+                "X-Actor"?: string;
+                "If-Match"?: string;
+            };
+            path: {
+                channel: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["PolicyRequestBody"];
+            };
+        };
+        responses: {
+            /** @description Ask for another policy, or its removal (null), which a second person approves */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["PolicyApproval"];
+                };
+            };
+            /** @description Ask for another policy, or its removal (null), which a second person approves */
+            202: {
+                headers: {
+                    /** @description The path of what was made */
+                    Location?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["PolicyApproval"];
+                };
+            };
+            400: components["responses"]["Refused400_1"];
+            401: components["responses"]["Refused401_1"];
+            403: components["responses"]["Refused403_1"];
+            404: components["responses"]["Refused404_9"];
+            408: components["responses"]["Refused408_1"];
+            409: components["responses"]["Refused409_11"];
+            412: components["responses"]["Refused412_1"];
+            413: components["responses"]["Refused413_1"];
+            414: components["responses"]["Refused414_1"];
+            415: components["responses"]["Refused415_1"];
+            417: components["responses"]["Refused417_1"];
+            422: components["responses"]["Refused422_3"];
+            429: components["responses"]["Refused429_1"];
+            431: components["responses"]["Refused431_1"];
+            503: components["responses"]["Refused503_1"];
         };
     };
     get_policies_by_sku: {
@@ -4983,7 +5147,7 @@ export interface operations {
             400: components["responses"]["Refused400_2"];
             401: components["responses"]["Refused401_1"];
             403: components["responses"]["Refused403_1"];
-            404: components["responses"]["Refused404_6"];
+            404: components["responses"]["Refused404_7"];
             408: components["responses"]["Refused408_1"];
             414: components["responses"]["Refused414_1"];
             417: components["responses"]["Refused417_1"];
@@ -5026,7 +5190,7 @@ export interface operations {
             400: components["responses"]["Refused400_1"];
             401: components["responses"]["Refused401_1"];
             403: components["responses"]["Refused403_4"];
-            404: components["responses"]["Refused404_6"];
+            404: components["responses"]["Refused404_7"];
             408: components["responses"]["Refused408_1"];
             409: components["responses"]["Refused409_10"];
             412: components["responses"]["Refused412_1"];
@@ -5037,7 +5201,7 @@ export interface operations {
             422: components["responses"]["Refused422_3"];
             429: components["responses"]["Refused429_1"];
             431: components["responses"]["Refused431_1"];
-            503: components["responses"]["Refused503_4"];
+            503: components["responses"]["Refused503_2"];
         };
     };
     delete_policies_by_sku: {
@@ -5065,7 +5229,7 @@ export interface operations {
             400: components["responses"]["Refused400_2"];
             401: components["responses"]["Refused401_1"];
             403: components["responses"]["Refused403_4"];
-            404: components["responses"]["Refused404_8"];
+            404: components["responses"]["Refused404_9"];
             408: components["responses"]["Refused408_1"];
             412: components["responses"]["Refused412_1"];
             414: components["responses"]["Refused414_1"];
@@ -5073,7 +5237,7 @@ export interface operations {
             422: components["responses"]["Refused422_2"];
             429: components["responses"]["Refused429_1"];
             431: components["responses"]["Refused431_1"];
-            503: components["responses"]["Refused503_4"];
+            503: components["responses"]["Refused503_2"];
         };
     };
     post_policies_preview_by_sku: {
@@ -5107,7 +5271,7 @@ export interface operations {
             400: components["responses"]["Refused400_1"];
             401: components["responses"]["Refused401_1"];
             403: components["responses"]["Refused403_1"];
-            404: components["responses"]["Refused404_8"];
+            404: components["responses"]["Refused404_9"];
             408: components["responses"]["Refused408_1"];
             409: components["responses"]["Refused409_10"];
             413: components["responses"]["Refused413_1"];
@@ -5117,7 +5281,7 @@ export interface operations {
             422: components["responses"]["Refused422_3"];
             429: components["responses"]["Refused429_1"];
             431: components["responses"]["Refused431_1"];
-            503: components["responses"]["Refused503_4"];
+            503: components["responses"]["Refused503_2"];
         };
     };
     get_policy_history_by_sku: {
@@ -5147,14 +5311,14 @@ export interface operations {
             400: components["responses"]["Refused400_2"];
             401: components["responses"]["Refused401_1"];
             403: components["responses"]["Refused403_1"];
-            404: components["responses"]["Refused404_6"];
+            404: components["responses"]["Refused404_7"];
             408: components["responses"]["Refused408_1"];
             414: components["responses"]["Refused414_1"];
             417: components["responses"]["Refused417_1"];
             422: components["responses"]["Refused422_2"];
             429: components["responses"]["Refused429_1"];
             431: components["responses"]["Refused431_1"];
-            503: components["responses"]["Refused503_2"];
+            503: components["responses"]["Refused503_3"];
         };
     };
     post_policies_rollback_by_sku: {
@@ -5190,7 +5354,7 @@ export interface operations {
             400: components["responses"]["Refused400_1"];
             401: components["responses"]["Refused401_1"];
             403: components["responses"]["Refused403_4"];
-            404: components["responses"]["Refused404_9"];
+            404: components["responses"]["Refused404_10"];
             408: components["responses"]["Refused408_1"];
             409: components["responses"]["Refused409_10"];
             412: components["responses"]["Refused412_1"];
@@ -5202,6 +5366,62 @@ export interface operations {
             429: components["responses"]["Refused429_1"];
             431: components["responses"]["Refused431_1"];
             503: components["responses"]["Refused503_5"];
+        };
+    };
+    post_policies_request_by_sku: {
+        parameters: {
+            query?: never;
+            header?: {
+                "X-Actor"?: string;
+                "If-Match"?: string;
+            };
+            path: {
+                channel: string;
+                sku: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["PolicyRequestBody"];
+            };
+        };
+        responses: {
+            /** @description Ask for another policy, or its removal (null), which a second person approves */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["PolicyApproval"];
+                };
+            };
+            /** @description Ask for another policy, or its removal (null), which a second person approves */
+            202: {
+                headers: {
+                    /** @description The path of what was made */
+                    Location?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["PolicyApproval"];
+                };
+            };
+            400: components["responses"]["Refused400_1"];
+            401: components["responses"]["Refused401_1"];
+            403: components["responses"]["Refused403_1"];
+            404: components["responses"]["Refused404_9"];
+            408: components["responses"]["Refused408_1"];
+            409: components["responses"]["Refused409_11"];
+            412: components["responses"]["Refused412_1"];
+            413: components["responses"]["Refused413_1"];
+            414: components["responses"]["Refused414_1"];
+            415: components["responses"]["Refused415_1"];
+            417: components["responses"]["Refused417_1"];
+            422: components["responses"]["Refused422_3"];
+            429: components["responses"]["Refused429_1"];
+            431: components["responses"]["Refused431_1"];
+            503: components["responses"]["Refused503_1"];
         };
     };
     get_webhooks: {
@@ -5256,7 +5476,7 @@ export interface operations {
             400: components["responses"]["Refused400_2"];
             401: components["responses"]["Refused401_1"];
             403: components["responses"]["Refused403_1"];
-            404: components["responses"]["Refused404_10"];
+            404: components["responses"]["Refused404_11"];
             408: components["responses"]["Refused408_1"];
             414: components["responses"]["Refused414_1"];
             417: components["responses"]["Refused417_1"];
@@ -5304,9 +5524,9 @@ export interface operations {
             400: components["responses"]["Refused400_1"];
             401: components["responses"]["Refused401_1"];
             403: components["responses"]["Refused403_1"];
-            404: components["responses"]["Refused404_10"];
+            404: components["responses"]["Refused404_11"];
             408: components["responses"]["Refused408_1"];
-            409: components["responses"]["Refused409_11"];
+            409: components["responses"]["Refused409_12"];
             413: components["responses"]["Refused413_1"];
             414: components["responses"]["Refused414_1"];
             415: components["responses"]["Refused415_1"];
@@ -5338,7 +5558,7 @@ export interface operations {
             400: components["responses"]["Refused400_2"];
             401: components["responses"]["Refused401_1"];
             403: components["responses"]["Refused403_1"];
-            404: components["responses"]["Refused404_10"];
+            404: components["responses"]["Refused404_11"];
             408: components["responses"]["Refused408_1"];
             414: components["responses"]["Refused414_1"];
             417: components["responses"]["Refused417_1"];
@@ -5371,7 +5591,7 @@ export interface operations {
             400: components["responses"]["Refused400_2"];
             401: components["responses"]["Refused401_1"];
             403: components["responses"]["Refused403_1"];
-            404: components["responses"]["Refused404_10"];
+            404: components["responses"]["Refused404_11"];
             408: components["responses"]["Refused408_1"];
             414: components["responses"]["Refused414_1"];
             417: components["responses"]["Refused417_1"];
@@ -5404,7 +5624,7 @@ export interface operations {
             400: components["responses"]["Refused400_2"];
             401: components["responses"]["Refused401_1"];
             403: components["responses"]["Refused403_1"];
-            404: components["responses"]["Refused404_10"];
+            404: components["responses"]["Refused404_11"];
             408: components["responses"]["Refused408_1"];
             414: components["responses"]["Refused414_1"];
             417: components["responses"]["Refused417_1"];
@@ -5437,7 +5657,7 @@ export interface operations {
             400: components["responses"]["Refused400_2"];
             401: components["responses"]["Refused401_1"];
             403: components["responses"]["Refused403_1"];
-            404: components["responses"]["Refused404_10"];
+            404: components["responses"]["Refused404_11"];
             408: components["responses"]["Refused408_1"];
             414: components["responses"]["Refused414_1"];
             417: components["responses"]["Refused417_1"];
@@ -5624,7 +5844,7 @@ export interface operations {
             };
             400: components["responses"]["Refused400_2"];
             403: components["responses"]["Refused403_3"];
-            404: components["responses"]["Refused404_11"];
+            404: components["responses"]["Refused404_12"];
             408: components["responses"]["Refused408_1"];
             414: components["responses"]["Refused414_1"];
             417: components["responses"]["Refused417_1"];
@@ -5654,7 +5874,7 @@ export interface operations {
             };
             400: components["responses"]["Refused400_2"];
             403: components["responses"]["Refused403_3"];
-            404: components["responses"]["Refused404_11"];
+            404: components["responses"]["Refused404_12"];
             408: components["responses"]["Refused408_1"];
             414: components["responses"]["Refused414_1"];
             417: components["responses"]["Refused417_1"];
