@@ -80,6 +80,7 @@ async def test_what_is_wrong_is_said_at_its_field(chromium: Chromium, running: R
     await pressed(page, "Preview")
     await page.until("document.activeElement.id === 'policy-resume_threshold'")
     assert "above safety_threshold" in await page.view.locator("#policy-resume_threshold-error").inner_text()
+    page.errors.clear()  # the browser logs what is refused
     await check_page(page, tmp_path / "wrong.png")
     await page.view.keyboard.type("0")
     await expect(page.view.locator("#policy-resume_threshold-error")).to_be_empty()
@@ -98,6 +99,7 @@ async def test_nobody_overwrites_the_change_of_another(
         await pressed(page, "保存")
         await expect(page.view.get_by_text("此策略已被他人修改")).to_be_visible()
         assert (await other.get(path)).body["own"] == {"buffer": 3}
+        page.errors.clear()  # the browser logs what is refused
         await check_page(page, tmp_path / "conflict.png")
         await pressed(page, "继续使用我的版本")
         await expect(page.view.get_by_label("最大展示量", exact=True)).to_have_value("7")
