@@ -61,6 +61,7 @@ from stocktide.api.stale.topic_copy import TopicCopy
 from stocktide.api.topic_calls import TopicCalls
 from stocktide.api_access import Access, make_access
 from stocktide.api_feeds import Feeds, make_consumer, make_feeds
+from stocktide.api_health import make_health, process_name
 from stocktide.api_policies import make_policy_requests
 from stocktide.api_webhooks import prepare_webhooks
 from stocktide.errors import CommandError, StartError
@@ -132,7 +133,8 @@ async def _start(settings: Settings, stack: AsyncExitStack, listening: socket.so
     feeds = await make_feeds(settings, stack, producer, consumer)
     make_webhooks = await prepare_webhooks(settings, stack, producer)
     access = make_access(settings, redis)
-    handlers = _make_handlers(settings, stack, redis, producer, feeds, make_webhooks, access)
+    name = process_name(listening)
+    handlers = _make_handlers(settings, stack, redis, producer, feeds, make_webhooks, access, name)
     await handlers.readiness.check()
     reporting = report_while_waiting(logger.warning, "the API", handlers.readiness.trouble)
     for work in (feeds.source.run(), handlers.readiness.watch(), reporting, *access.watches()):
@@ -149,6 +151,7 @@ def _make_handlers(
     feeds: Feeds,
     make_webhooks: Callable[[KnownChannels], WebhookHandlers],
     access: Access,
+    name: str,
 ) -> Handlers:
     settlements = SettlementListener(redis, settings.app_id)
     settlements.start()
@@ -175,6 +178,10 @@ def _make_handlers(
     channel_feeds = ChannelFeeds(
         hub, CatchUp(hub, feeds.source), known, snapshots, lambda: readiness.latest, feeds.open_feeds
     )
+    webhooks = make_webhooks(known)
+    shown, series = make_health(settings, stack, redis, producer, name, readiness, stalls, feeds, snapshots, webhooks)
+    metrics = _make_metrics(batcher, submitter, feeds, snapshots, readiness, stalls)
+    metrics.listener = series.answered
     return Handlers(
         orders=OrderHandlers(batcher, ledger, reads, stale),
         approvals=ApprovalHandlers(batcher, ledger, reads, policy_requests),
@@ -198,9 +205,10 @@ def _make_handlers(
             feeds.orders, feeds.tail, feeds.history, lambda: readiness.latest, feeds.open_feeds
         ),
         readiness=readiness,
-        metrics=_make_metrics(batcher, submitter, feeds, snapshots, readiness, stalls),
+        health=shown,
+        metrics=metrics,
         pages=BoardHandlers(),
-        webhooks=make_webhooks(known),
+        webhooks=webhooks,
         post_ticket=access.tickets.post,
     )
 
