@@ -21,6 +21,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.errors import KafkaError
 from redis.asyncio import Redis
 
+from stocktide.api.access.key_expiry import KeyExpiryAlerts
 from stocktide.api.app import make_app
 from stocktide.api.batching import CommandBatcher
 from stocktide.api.dead_letter_log import DeadLetterLog
@@ -167,8 +168,10 @@ def _make_handlers(
     stack.push_async_callback(known.close)
     event_producer = InputEventProducer(producer)
     probe = health.ApiProgressProbe(settings.app_id, feeds.source, feeds.tail, settlements, batcher, event_producer)
-    stalls = StallMonitor(probe.look, partial(_alert, event_producer, settings), f"api {settings.host}:{settings.port}")
-    stack.push_async_callback(_cancel, asyncio.create_task(stalls.run()))
+    alert = partial(_alert, event_producer, settings)
+    stalls = StallMonitor(probe.look, alert, f"api {settings.host}:{settings.port}")
+    for watch in (stalls, KeyExpiryAlerts(access.ring.records, alert)):
+        stack.push_async_callback(_cancel, asyncio.create_task(watch.run()))
     readiness = health.Readiness(_make_checks(producer, redis, ledger, reads, feeds, stalls), feeds.notify)
     access.owners.read = partial(_read_channel, ledger, reads)
     changes = PolicyChanges(submitter, ledger, reads, settings.publish_interval_ms, settings.policy_approval_skus)
@@ -262,7 +265,7 @@ async def _read_channel(ledger: Ledger, reads: SettledReads, order_id: str) -> s
 
 
 async def _alert(event_producer: InputEventProducer, settings: Settings, rows: Sequence[OutputRow]) -> None:
-    """Write alerts of stalls. Raises NotTaken."""
+    """Write alerts. Raises NotTaken."""
     deadline = asyncio.get_running_loop().time() + settings.request_seconds
     await event_producer.write(
         ALERTS.full_name(settings.app_id), [(key, value or b"") for key, value in rows], deadline

@@ -25,6 +25,7 @@ from stocktide.streams.kafka.publish import OutputRow, Publisher
 from stocktide.streams.topics import ALERTS, PROCESSES
 from stocktide.tables.settlement.process_reporter import ProcessReporter, stalled_parts
 from stocktide.tables.settlement.stalls import StallMonitor
+from stocktide.worker_alerts import AlertsPart
 from stocktide.worker_deciding import DecidingRole
 from stocktide.worker_publishing import PublishingRole
 from stocktide.worker_role import WorkerFailed, WorkerRole
@@ -45,6 +46,7 @@ class Worker:
         self._deciding = None if role == PUBLISH else DecidingRole(settings, redis, relay_redis, metrics)
         publishing = None if role == DECIDE else PublishingRole(settings, metrics)
         self._webhooks = None if role == DECIDE else WebhooksPart(settings, metrics)
+        self._alerts = None if role == DECIDE else AlertsPart(settings, metrics)
         self._roles: Sequence[WorkerRole] = [each for each in (self._deciding, publishing) if each is not None]
         self.endpoint = WorkerEndpoint(metrics.registry, self.troubles, self._refresh_metrics)
         self._kafka_probe = KafkaProbe(self._make_consumer)
@@ -89,6 +91,8 @@ class Worker:
         await asyncio.gather(*(role.start() for role in self._roles))
         if self._webhooks is not None:
             self._webhooks.start()
+        if self._alerts is not None:
+            self._alerts.start()
         self._watching_stalls = asyncio.create_task(self._stalls.run(), name="stalls")
         self._reporting = asyncio.create_task(self._reporter.run(), name="status")
 
@@ -100,6 +104,8 @@ class Worker:
                 role.raise_if_failed()
             if self._webhooks is not None and (failure := self._webhooks.failure) is not None:
                 raise WorkerFailed(f"the sender of webhooks ended: {failure}")
+            if self._alerts is not None and (failure := self._alerts.failure) is not None:
+                raise WorkerFailed(f"the sender of alerts ended: {failure}")
             if self._watching_stalls is not None and self._watching_stalls.done():
                 raise WorkerFailed(f"the check for stalls ended: {self._watching_stalls.exception()!r}")
 
@@ -111,8 +117,7 @@ class Worker:
             self._reporting.cancel()
             await self._reporter.remove()
         await self._producer.stop()
-        if self._webhooks is not None:
-            await self._webhooks.stop()
+        await asyncio.gather(*(part.stop() for part in (self._webhooks, self._alerts) if part is not None))
         await asyncio.gather(*(role.stop() for role in self._roles))
         await self._kafka_probe.stop()
 

@@ -580,6 +580,8 @@ class PublishedAlert(_Document, frozen=True, kw_only=True):
     offset: int | UnsetType | None = UNSET
     reason: str | UnsetType = UNSET
     detail: str | UnsetType = UNSET
+    mode_before: str | UnsetType = UNSET
+    mode: str | UnsetType = UNSET
 
 
 class AlertPage(_Document, frozen=True):
