@@ -4,6 +4,7 @@ import * as alerts from "./words/alerts.js";
 import * as approvals from "./words/approvals.js";
 import * as causes from "./words/causes.js";
 import * as dead_letters from "./words/dead_letters.js";
+import * as health from "./words/health.js";
 import * as orders from "./words/orders.js";
 import * as parts from "./words/parts.js";
 import * as policies from "./words/policies.js";
@@ -18,7 +19,7 @@ export const LANGUAGES = {
   en: { lang: "en", locale: "en-GB", name: "English" },
   zh: { lang: "zh-Hans", locale: "zh-CN", name: "简体中文" },
 };
-const MODULES = { alerts, approvals, causes, dead_letters, orders, parts, policies, queue, shell, sku, states, stock };
+const MODULES = { alerts, approvals, causes, dead_letters, health, orders, parts, policies, queue, shell, sku, states, stock };
 
 export function chosenLanguage() {
   return document.documentElement.lang.startsWith("zh") ? "zh" : "en";
