@@ -59,7 +59,7 @@ export class SmallPlot {
       cursor: { show: false },
       legend: { show: false },
       scales: { y: { range: (_, __, high) => [0, Math.max(high ?? 0, 1) * 1.1] } },
-      series: [{}, ...this.series.map((_, index) => ({ stroke: colour(COLOURS[index]), width: 1.5, points: { show: false } }))],
+      series: [{}, ...this.series.map((_, index) => ({ stroke: colour(COLOURS[index]), width: 1.5, points: { show: true, size: 3, fill: colour(COLOURS[index]) } }))],
       axes: [
         { ...axis, size: 24, values: (_, splits) => splits.map((each) => time.format(new Date(each * 1000))) },
         { ...axis, size: 44, space: 26, values: (_, splits) => splits.map((each) => format.compact(each)) },

@@ -8,6 +8,7 @@ import * as texts from "../words/health.js";
 
 const READ_MS = 5_000;
 const BADGES = { ok: "in_stock", waiting: "preorder", stalled: "sold_out", unknown: "suspended" };
+const NUMBERS = new Set(["health.waiting", "health.since", "health.heard"]);
 
 class HealthPage {
   constructor(root, context) {
@@ -53,7 +54,8 @@ class HealthPage {
   table(parts) {
     const { words } = this.context;
     const heads = ["health.part", "parts.state", "health.waiting", "health.since", "health.detail"];
-    return this.scrolled("health.parts", heads, parts.map((part) => this.row(this.partText(part.part), part, part.waiting)), words("health.parts"));
+    const rows = parts.map((part) => this.row(this.partText(part.part), part, part.waiting));
+    return this.scrolled("health.parts", heads, rows);
   }
 
   processes(processes) {
@@ -61,7 +63,7 @@ class HealthPage {
     if (!processes?.length) return "";
     const heads = ["health.process", "parts.state", "health.kind", "health.heard", "health.detail"];
     const rows = processes.map((each) => this.row(nameOf(each.process), each, words(`health.kind_${each.kind}`)));
-    return this.scrolled("health.processes", heads, rows, words("health.processes"));
+    return this.scrolled("health.processes", heads, rows);
   }
 
   row(name, { state, seconds, detail }, third) {
@@ -71,7 +73,7 @@ class HealthPage {
     return element("tr", {},
       element("th", { scope: "row" }, name),
       element("td", {}, badge),
-      element("td", { class: typeof third === "number" ? "number" : null, text: shown }),
+      element("td", { class: typeof third === "string" ? null : "number", text: shown }),
       element("td", { class: "number", text: seconds === null ? "–" : words("health.seconds", { seconds: format.number(Math.round(seconds)) }) }),
       element("td", { class: "wrap", text: detail }));
   }
@@ -80,11 +82,12 @@ class HealthPage {
     return `part_${part}` in texts.en ? this.context.words(`health.part_${part}`) : part;
   }
 
-  scrolled(label, heads, rows, name) {
+  scrolled(label, heads, rows) {
     const { words } = this.context;
+    const head = (key) => element("th", { scope: "col", class: NUMBERS.has(key) ? "number" : null, text: words(key) });
     const table = element("table", { class: "health" },
-      element("caption", { class: "visually-hidden", text: name }),
-      element("thead", {}, element("tr", {}, ...heads.map((key) => element("th", { scope: "col", text: words(key) })))),
+      element("caption", { class: "visually-hidden", text: words(label) }),
+      element("thead", {}, element("tr", {}, ...heads.map(head))),
       element("tbody", {}, ...rows));
     return element("div", { class: "scroll", tabindex: "0", role: "group", "aria-label": words(label) }, table);
   }
