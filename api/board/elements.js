@@ -11,20 +11,10 @@ export function element(tag, { text, on, ...attributes } = {}, ...children) {
   return made;
 }
 
-// A long word is shortened in the middle, because its end distinguishes it.
-const WORD_END = 8;
-const WORD_LONG = 16;
-
-/** A name wraps only between its words; a word that is too long is shortened, not broken. */
+/** A name wraps between its words; a word that is longer than its place is broken, so that all of it is seen. */
 export function nameOf(text) {
-  const made = element("span", { class: "name", title: text });
-  for (const word of text.match(/[^-_.:/]*[-_.:/]*/g).filter(Boolean)) {
-    const end = word.length > WORD_LONG ? word.length - WORD_END : word.length;
-    const part = element("span", { class: "word" }, element("span", { text: word.slice(0, end) }));
-    if (end < word.length) part.append(element("span", { text: word.slice(end) }));
-    made.append(part);
-  }
-  return made;
+  const words = text.match(/[^-_.:/]*[-_.:/]*/g).filter(Boolean);
+  return element("span", { class: "name" }, ...words.flatMap((word, index) => (index ? [element("wbr"), word] : [word])));
 }
 
 /** A moment; its title has the time of day. */
@@ -36,6 +26,11 @@ export function moment(context, at, as = "dateTime") {
 /** A link to the page of a SKU. */
 export function skuLink(sku) {
   return element("a", { href: `#/sku/${encodeURIComponent(sku)}` }, nameOf(sku));
+}
+
+/** A table that scrolls sideways where it does not fit; what scrolls has to be reached by keyboard. */
+export function scrolling(label, table, kind = "") {
+  return element("div", { class: `scroll ${kind}`, tabindex: "0", role: "region", "aria-label": label }, table);
 }
 
 /** A field of a form with its label. */

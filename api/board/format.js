@@ -3,7 +3,8 @@
 export function makeFormat(locale) {
   const plain = new Intl.NumberFormat(locale);
   const signed = new Intl.NumberFormat(locale, { signDisplay: "exceptZero" });
-  const compact = new Intl.NumberFormat(locale, { notation: "compact", maximumFractionDigits: 2 });
+  // British "1m" would be read as a metre, or a minute.
+  const compact = new Intl.NumberFormat(locale === "en-GB" ? "en" : locale, { notation: "compact", maximumFractionDigits: 2 });
   const share = new Intl.NumberFormat(locale, { style: "percent", maximumFractionDigits: 1 });
   const time = new Intl.DateTimeFormat(locale, { timeStyle: "medium" });
   const day = new Intl.DateTimeFormat(locale, { dateStyle: "medium" });

@@ -1,6 +1,6 @@
 // Available units over time as steps: each change is a point that can be selected, by mouse and by keyboard.
 
-import { element } from "./elements.js";
+import { element, MODES } from "./elements.js";
 import { told } from "./sku_history.js";
 import uPlot from "./vendor/uPlot.esm.js";
 
@@ -9,6 +9,12 @@ const POINT = 3;
 // Labels of mode switches closer than this would cover each other.
 const LABEL_SPACE = 70;
 const DAY_S = 86_400;
+// Times on the axis stand this far apart, and never closer than a second.
+const TIME_SPACE = 80;
+const TIME_STEPS = [
+  ...[1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1_800, 3_600, 7_200, 14_400, 21_600, 43_200],
+  ...[DAY_S, 2 * DAY_S, 7 * DAY_S, 30 * DAY_S],
+];
 
 export class HistoryChart {
   #plot = null;
@@ -65,9 +71,11 @@ export class HistoryChart {
     if (!this.#items.length) return;
     const style = getComputedStyle(document.documentElement);
     const colour = (name) => style.getPropertyValue(name).trim();
-    this.colours = { line: colour("--tide"), ink: colour("--ink"), soft: colour("--soft"), grid: colour("--line"), up: colour("--in-stock"), down: colour("--sold-out"), panel: colour("--panel") };
-    for (const mode of ["in_stock", "preorder", "sold_out", "suspended"]) this.colours[mode] = colour(`--${mode.replace("_", "-")}`);
-    const axis = { stroke: this.colours.soft, grid: { stroke: this.colours.grid, width: 1 }, ticks: { stroke: this.colours.grid }, font: "12px system-ui, sans-serif" };
+    const names = { line: "tide", ink: "ink", soft: "soft", grid: "line", up: "in-stock", down: "sold-out", panel: "panel" };
+    this.colours = Object.fromEntries(Object.entries(names).map(([name, of]) => [name, colour(`--${of}`)]));
+    for (const mode of MODES) this.colours[mode] = colour(`--${mode.replace("_", "-")}`);
+    const lines = { stroke: this.colours.grid, width: 1 };
+    const axis = { stroke: this.colours.soft, grid: lines, ticks: lines, font: "12px system-ui, sans-serif" };
     const { format } = this.context;
     this.#plot = new uPlot({
       width: this.place.clientWidth || 600,
@@ -79,7 +87,7 @@ export class HistoryChart {
         stroke: this.colours.line, width: 2, fill: `${this.colours.line}1f`, paths: uPlot.paths.stepped({ align: 1 }), points: { show: false },
       }],
       axes: [
-        { ...axis, values: (_, splits) => this.#times(splits) },
+        { ...axis, space: TIME_SPACE, incrs: TIME_STEPS, values: (_, splits) => this.#times(splits) },
         { ...axis, size: 58, values: (_, splits) => splits.map((each) => (Number.isInteger(each) ? format.compact(each) : "")) },
       ],
       hooks: { draw: [(plot) => this.#mark(plot)] },

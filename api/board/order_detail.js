@@ -1,9 +1,10 @@
 // One order: its lines with their units and dates, and what an operator may do to it.
 
 import { ask } from "./dialog.js";
-import { element, moment, nameOf, skuLink } from "./elements.js";
+import { element, moment, nameOf, scrolling, skuLink } from "./elements.js";
 import { orderState, unitsOf } from "./order_parts.js";
 import { poll } from "./poll.js";
+import { askToAct } from "./queue_actions.js";
 import { Part } from "./states.js";
 import { promise } from "./waiting.js";
 
@@ -41,10 +42,9 @@ export class OrderDetail {
   }
 
   show(order) {
-    const drawn = JSON.stringify(order);
-    this.part.show(drawn === this.drawn ? null : [this.facts(order), this.lines(order)], order);
-    if (drawn !== this.drawn) this.drawActions(order);
-    this.drawn = drawn;
+    this.part.draw(order, () => [this.facts(order), this.lines(order)], order);
+    if (order.state !== this.state) this.drawActions(order);
+    this.state = order.state;
   }
 
   facts(order) {
@@ -70,30 +70,43 @@ export class OrderDetail {
       const units = { ...line, units: line.quantity };
       const dates = promise(this.context, line).map((parts) => element("div", {}, ...parts));
       const places = Object.entries(line.warehouses).map(([warehouse, count]) => element("div", {}, nameOf(warehouse), ` ${format.number(count)}`));
-      const held = line.held_back ? [" ", element("span", { class: "badge mode-preorder", text: words("orders.held_back") })] : [];
+      const held = line.held_back ? this.heldBack(line) : [];
       return element("tr", {},
         element("th", { scope: "row" }, skuLink(line.sku)),
         element("td", {}, orderState(this.context, line.state), ...held),
-        ...numbers.map((name) => element("td", { class: name === "short" && units[name] ? "number negative" : "number", text: units[name] ? format.number(units[name]) : "–" })),
+        ...numbers.map((name) => {
+          const kind = name === "short" && units[name] ? "number negative" : "number";
+          return element("td", { class: kind, text: units[name] ? format.number(units[name]) : "–" });
+        }),
         element("td", {}, ...dates),
         element("td", {}, ...places),
         element("td", {}, line.reason ?? ""));
     });
     const caption = element("caption", { class: "visually-hidden", text: words("orders.lines") });
-    const table = element("table", { class: "lines" }, caption, element("thead", {}, element("tr", {}, ...heads)), element("tbody", {}, ...rows));
-    return element("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": words("orders.lines") }, table);
+    const table = element("table", { class: "order-lines" }, caption,
+      element("thead", {}, element("tr", {}, ...heads)), element("tbody", {}, ...rows));
+    return scrolling(words("orders.lines"), table);
+  }
+
+  heldBack(line) {
+    const { words, role } = this.context;
+    const badge = element("span", { class: "badge mode-preorder", text: words("orders.held_back") });
+    if (role !== "operator") return [" ", badge];
+    const release = async () => {
+      if (await askToAct(this.context, "release", this.id, { sku: line.sku, held: false })) this.reading.now();
+    };
+    const name = `${words("queue.release")}: ${line.sku}`;
+    return [" ", badge, " ", element("button", { type: "button", text: words("queue.release"), "aria-label": name, on: { click: release } })];
   }
 
   drawActions(order) {
     const { words, role, client } = this.context;
+    const button = (name, send, kind) =>
+      element("button", { type: "button", class: kind, text: words(`orders.${name}`), on: { click: () => this.act(name, send) } });
     const buttons = [];
-    if (role === "operator" && order.state === "reserved") {
-      buttons.push(element("button", { type: "button", text: words("orders.pay"), on: { click: () => this.act("pay", () => client.orders.pay(this.id)) } }));
-    }
-    if (role === "operator" && OPEN.includes(order.state)) {
-      buttons.push(element("button", { type: "button", class: "danger", text: words("orders.cancel"), on: { click: () => this.act("cancel", () => client.orders.cancel(this.id)) } }));
-    }
-    this.actions.replaceChildren(...buttons);
+    if (order.state === "reserved") buttons.push(button("pay", () => client.orders.pay(this.id)));
+    if (OPEN.includes(order.state)) buttons.push(button("cancel", () => client.orders.cancel(this.id), "danger"));
+    this.actions.replaceChildren(...(role === "operator" ? buttons : []));
   }
 
   async act(name, send) {

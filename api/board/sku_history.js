@@ -25,7 +25,7 @@ export class SkuChanges {
   /** Reads what is new, back to what is known. */
   async readNewest(signal) {
     const isFirst = this.items.length === 0;
-    const page = await this.#read(undefined, signal);
+    const page = await this.#read({ since: this.items.at(-1)?.at }, signal);
     const known = this.items.at(-1)?.version ?? 0;
     const joins = isFirst || page.items.length === 0 || page.items.at(-1).version <= known + 1;
     // More happened than one page has: the chart begins anew rather than have a gap.
@@ -35,13 +35,13 @@ export class SkuChanges {
   }
 
   async readEarlier(signal) {
-    const page = await this.#read(this.#next, signal);
+    const page = await this.#read({ cursor: this.#next }, signal);
     this.#take(page);
     this.#add(page.items);
   }
 
-  #read(cursor, signal) {
-    const query = { limit: PAGE_CHANGES, cursor };
+  #read(bounds, signal) {
+    const query = { limit: PAGE_CHANGES, ...bounds };
     return this.context.client.request("GET", "/v1/stock/{sku}/history", { path: { sku: this.sku }, query, signal });
   }
 
@@ -121,5 +121,5 @@ export function changesTable(context, items) {
       element("td", {}, ...switchBadges(context, change)));
   });
   const caption = element("caption", { class: "visually-hidden", text: words("sku.changes") });
-  return element("table", { class: "changes" }, caption, element("thead", {}, element("tr", {}, ...heads)), element("tbody", {}, ...rows));
+  return element("table", { class: "sku-changes" }, caption, element("thead", {}, element("tr", {}, ...heads)), element("tbody", {}, ...rows));
 }

@@ -1,6 +1,6 @@
 // One SKU in numbers, from GET /v1/stock/{sku}: the parts of its available units, by warehouse and by channel.
 
-import { element, moment, nameOf, offerCell, phrase } from "./elements.js";
+import { element, moment, nameOf, offerCell, phrase, scrolling } from "./elements.js";
 
 /** How the available units come about. */
 export function availableSum(context, stock) {
@@ -25,9 +25,9 @@ export function warehousesTable(context, warehouses) {
   const lines = rows.map(([warehouse, counters]) => element("tr", {},
     element("th", { scope: "row" }, nameOf(warehouse)),
     ...names.map((name) => element("td", { class: counters[name] < 0 ? "number negative" : "number", text: format.number(counters[name] ?? 0) }))));
-  return element("table", { class: "plain" },
+  return scrolling(words("sku.warehouses"), element("table", { class: "plain" },
     element("thead", {}, element("tr", {}, element("th", { scope: "col", text: words("sku.warehouse") }), ...heads)),
-    element("tbody", {}, ...lines));
+    element("tbody", {}, ...lines)));
 }
 
 export function channelsTable(context, channels) {
@@ -43,6 +43,6 @@ export function channelsTable(context, channels) {
     return element("tr", {}, element("th", { scope: "row" }, nameOf(channel)), offered);
   });
   return element("table", { class: "plain" },
-    element("thead", {}, element("tr", {}, element("th", { scope: "col", text: words("sku.channel") }), element("th", { scope: "col", text: words("sku.offer") }))),
+    element("thead", {}, element("tr", {}, ...["channel", "offer"].map((name) => element("th", { scope: "col", text: words(`sku.${name}`) })))),
     element("tbody", {}, ...lines));
 }

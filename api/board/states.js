@@ -13,6 +13,7 @@ export function reasonOf({ words }, error) {
 export class Part {
   #state = "";
   #readAt = 0;
+  #drawn = "";
 
   constructor(context, root) {
     this.context = context;
@@ -41,6 +42,13 @@ export class Part {
     this.#readAt = Date.now();
     if (nodes !== null) this.#put("filled", ...nodes);
     this.#banner(stale ? "stale" : "", stale ? this.context.words("states.stale") : "");
+  }
+
+  /** As `show`, with nodes made of `value` only if it is another one: what is read keeps its focus and its place. */
+  draw(value, make, options) {
+    const drawn = JSON.stringify(value);
+    this.show(this.isFilled && drawn === this.#drawn ? null : make(), options);
+    this.#drawn = drawn;
   }
 
   /** There is nothing; `hint` says when there would be something. */

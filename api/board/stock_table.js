@@ -1,6 +1,6 @@
 // The table of the SKUs of a page by channel: the newest update of every cell, drawn at an interval.
 
-import { element, MODES, nameOf, offerCell, skuLink } from "./elements.js";
+import { element, MODES, nameOf, offerCell, scrolling, skuLink } from "./elements.js";
 
 export class StockTable {
   #rows = new Map();
@@ -14,8 +14,7 @@ export class StockTable {
     this.body = element("tbody");
     const caption = element("caption", { class: "visually-hidden", text: words("stock.caption") });
     this.table = element("table", { class: "stock" }, caption, element("thead", {}, this.heads), this.body);
-    // What scrolls has to be reached by keyboard.
-    this.root = element("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": words("stock.caption") }, this.table);
+    this.root = scrolling(words("stock.caption"), this.table);
   }
 
   get skus() {

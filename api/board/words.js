@@ -19,7 +19,9 @@ export const LANGUAGES = {
   en: { lang: "en", locale: "en-GB", name: "English" },
   zh: { lang: "zh-Hans", locale: "zh-CN", name: "简体中文" },
 };
-const MODULES = { alerts, approvals, causes, dead_letters, health, orders, parts, policies, queue, shell, sku, states, stock };
+const MODULES = {
+  alerts, approvals, causes, dead_letters, health, orders, parts, policies, queue, shell, sku, states, stock,
+};
 
 export function chosenLanguage() {
   return document.documentElement.lang.startsWith("zh") ? "zh" : "en";

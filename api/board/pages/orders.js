@@ -1,6 +1,6 @@
 // Orders: a search through them, and one order with its lines.
 
-import { choice, element, field, moment, nameOf, skuLink } from "../elements.js";
+import { choice, element, field, moment, nameOf, scrolling, skuLink } from "../elements.js";
 import { OrderDetail } from "../order_detail.js";
 import { orderState, promisedDay, unitsOf } from "../order_parts.js";
 import { Paging } from "../paging.js";
@@ -39,7 +39,8 @@ class OrdersPage {
   buildOpen() {
     const { words, go } = this.context;
     const id = element("input", { type: "search", autocomplete: "off", spellcheck: "false", maxlength: "128", required: true });
-    const form = element("form", { class: "form" }, field("order-id", words("orders.id"), id), element("button", { type: "submit", text: words("orders.open") }));
+    const form = element("form", { class: "form" },
+      field("order-id", words("orders.id"), id), element("button", { type: "submit", text: words("orders.open") }));
     form.addEventListener("submit", (event) => {
       event.preventDefault();
       if (id.value.trim()) go(`#/orders/${encodeURIComponent(id.value.trim())}`);
@@ -120,8 +121,7 @@ class OrdersPage {
     const caption = element("caption", { class: "visually-hidden", text: words("orders.caption") });
     const table = element("table", { class: "orders" }, caption,
       element("thead", {}, element("tr", {}, ...head)), element("tbody", {}, ...items.map((order) => this.row(order))));
-    const scroll = element("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": words("orders.caption") }, table);
-    this.part.show([scroll], { stale });
+    this.part.show([scrolling(words("orders.caption"), table)], { stale });
   }
 
   row(order) {

@@ -1,16 +1,15 @@
 // Who waits for units of a SKU, what is to come and what is set aside; operators hold an order back or serve it first.
 
 import { readPage } from "../catalogue.js";
-import { ask } from "../dialog.js";
-import { element, field, moment, nameOf, phrase } from "../elements.js";
+import { element, field, moment, nameOf, phrase, scrolling } from "../elements.js";
 import { poll } from "../poll.js";
+import { askToAct } from "../queue_actions.js";
 import { Part } from "../states.js";
 import { expectedList, orderLink, poolList, promise, waitingUnits } from "../waiting.js";
 
 const READ_MS = 4000;
 // Orders of one read; the reader asks for more.
 const PAGE_ORDERS = 50;
-const REASON_CHARACTERS_MAX = 500;
 
 class QueuePage {
   constructor(root, context) {
@@ -29,7 +28,8 @@ class QueuePage {
   buildForm() {
     const { words } = this.context;
     const sku = element("input", { type: "search", value: this.sku, autocomplete: "off", spellcheck: "false", maxlength: "128", required: true });
-    const form = element("form", { class: "form", role: "search" }, field("queue-sku", words("queue.sku"), sku), element("button", { type: "submit", class: "primary", text: words("queue.show") }));
+    const form = element("form", { class: "form", role: "search" },
+      field("queue-sku", words("queue.sku"), sku), element("button", { type: "submit", class: "primary", text: words("queue.show") }));
     form.addEventListener("submit", (event) => {
       event.preventDefault();
       this.context.go(`#/queue?sku=${encodeURIComponent(sku.value.trim())}`);
@@ -57,8 +57,12 @@ class QueuePage {
     const [announced, expected] = this.panel([words("queue.announced")]);
     const [aside, pools] = this.panel([words("queue.pools")]);
     this.parts = { queue, expected, pools };
-    this.root.append(orders, element("div", { class: "panels" }, announced, aside));
-    for (const part of Object.values(this.parts)) part.loading();
+    this.panels = element("div", {}, orders, element("div", { class: "panels" }, announced, aside));
+    const place = element("div");
+    this.root.append(place);
+    // One note for all three.
+    this.whole = new Part(this.context, place);
+    this.whole.loading();
     this.reading = poll((signal) => this.read(signal), READ_MS);
   }
 
@@ -69,7 +73,8 @@ class QueuePage {
       const page = await readPage(client, { mode: "preorder" }, null);
       const links = page.items.map(({ sku }) => element("li", {}, element("a", { href: `#/queue?sku=${encodeURIComponent(sku)}` }, nameOf(sku))));
       const note = page.next === null ? "" : element("p", { class: "aside", text: words("queue.preorder_partial") });
-      if (links.length) part.show([element("p", { class: "aside", text: words("queue.choose_hint") }), element("ul", { class: "choices" }, ...links), note], page);
+      const hint = element("p", { class: "aside", text: words("queue.choose_hint") });
+      if (links.length) part.show([hint, element("ul", { class: "choices" }, ...links), note], page);
       else part.empty(words("queue.no_preorder"), page.next === null ? "" : words("queue.preorder_partial"));
     } catch (error) {
       part.failed(error, () => this.readChoice(part));
@@ -85,21 +90,21 @@ class QueuePage {
         client.request("GET", "/v1/expected", { query: { sku }, signal }),
         client.request("GET", "/v1/pools", { query: { sku }, signal }),
       ]);
+      this.whole.show(this.whole.isFilled ? null : [this.panels]);
       this.show(queue);
-      parts.expected.show(expectedList(this.context, sku, expected));
-      parts.pools.show(poolList(this.context, pools));
+      parts.expected.draw(expected, () => expectedList(this.context, sku, expected));
+      parts.pools.draw(pools, () => poolList(this.context, pools));
     } catch (error) {
       if (signal.aborted) return;
-      for (const part of Object.values(parts)) part.failed(error, () => this.reading.now());
+      if (error.status === 404) this.whole.empty(this.context.words("sku.unknown"));
+      else this.whole.failed(error, () => this.reading.now());
     }
   }
 
   show(queue) {
     const { words, role } = this.context;
-    const drawn = JSON.stringify(queue);
     if (!queue.items.length) this.parts.queue.empty(words("queue.nobody"));
-    else this.parts.queue.show(drawn === this.drawn ? null : this.table(queue, role === "operator"));
-    this.drawn = drawn;
+    else this.parts.queue.draw(queue, () => this.table(queue, role === "operator"));
   }
 
   table(queue, isOperator) {
@@ -111,14 +116,13 @@ class QueuePage {
     const caption = element("caption", { class: "visually-hidden", text: words("queue.orders") });
     const table = element("table", { class: "queue" }, caption, element("thead", {}, element("tr", {}, ...heads)), element("tbody", {}, ...rows));
     const more = element("button", { type: "button", text: words("queue.more"), on: { click: () => this.showMore() } });
-    return [element("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": words("queue.orders") }, table), queue.next ? more : ""];
+    return [scrolling(words("queue.orders"), table), queue.next ? more : ""];
   }
 
   row(line, isOperator) {
     const { words, format } = this.context;
     const about = [phrase(words, "sku.on_channel", { channel: nameOf(line.channel) })].flat();
     if (line.priority === "vip") about.unshift(element("span", { class: "badge mode-suspended", text: words("sku.vip") }), " ");
-    if (line.held_back) about.push(" ", element("span", { class: "badge mode-preorder", text: words("queue.held_back") }));
     const cells = [
       element("td", { class: "number", text: format.number(line.place) }),
       element("th", { scope: "row" }, orderLink(line.order_id), element("div", { class: "aside" }, ...about)),
@@ -132,31 +136,12 @@ class QueuePage {
 
   actions(line) {
     const { words } = this.context;
-    const button = (name, body, path) => element("button", {
+    const button = (name, body) => element("button", {
       type: "button", text: words(`queue.${name}`), "aria-label": `${words(`queue.${name}`)}: ${line.order_id}`,
-      on: { click: () => this.act(line, name, body, path) },
+      on: { click: async () => { if (await askToAct(this.context, name, line.order_id, body)) this.reading.now(); } },
     });
-    const held = line.held_back === true;
-    return [
-      button("assign", { lines: [{ sku: this.sku, quantity: line.short + line.preordered }] }, "assign"),
-      button(held ? "release" : "hold_back", { sku: this.sku, held: !held }, "hold_back"),
-    ];
-  }
-
-  async act(line, name, body, path) {
-    const { words, client } = this.context;
-    const reason = element("input", { name: "reason", required: true, maxlength: String(REASON_CHARACTERS_MAX), autocomplete: "off" });
-    const fields = [field("queue-reason", words("queue.reason"), reason)];
-    if (name !== "release") fields.unshift(element("p", { class: "aside", text: words(`queue.${name}_hint`) }));
-    // One id for all attempts of this question.
-    const id = crypto.randomUUID();
-    const title = words(`queue.${name}_title`, { order: line.order_id });
-    await ask(this.context, { title, fields, action: words(`queue.${name}`) }, async (form) => {
-      const sent = { ...body, id, reason: form.get("reason").trim() };
-      await client.request("POST", `/v1/preorders/{order_id}/${path}`, { path: { order_id: line.order_id }, body: sent });
-      this.context.say(words("queue.done", { order: line.order_id }));
-      this.reading.now();
-    });
+    const units = line.short + line.preordered;
+    return [button("assign", { lines: [{ sku: this.sku, quantity: units }] }), button("hold_back", { sku: this.sku, held: true })];
   }
 
   showMore() {

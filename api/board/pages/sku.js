@@ -1,6 +1,6 @@
 // One SKU: why so many of it are available, over time and by cause, and who waits for it.
 
-import { element } from "../elements.js";
+import { element, scrolling } from "../elements.js";
 import { HistoryChart } from "../history_chart.js";
 import { CHANNELS_MAX, LiveOffers } from "../live.js";
 import { poll } from "../poll.js";
@@ -12,7 +12,7 @@ import { expectedList, poolList, queueList, readWaiting } from "../waiting.js";
 // The queue changes without a change of the SKU.
 const READ_MS = 3000;
 // A change of a feed is followed by a read, at most so often.
-const REFRESH_MS = 700;
+const REFRESH_MS = 1200;
 
 class SkuPage {
   constructor(root, context, sku) {
@@ -37,7 +37,8 @@ class SkuPage {
     const { words } = this.context;
     const titled = (name, kind = "") => {
       const body = element("div", { class: "panel-body" });
-      const panel = element("section", { class: `panel ${kind}` }, element("div", { class: "panel-head" }, element("h2", { text: words(`sku.${name}`) })), body);
+      const head = element("div", { class: "panel-head" }, element("h2", { text: words(`sku.${name}`) }));
+      const panel = element("section", { class: `panel ${kind}` }, head, body);
       return [panel, new Part(this.context, body)];
     };
     const [history, historyPart] = titled("history", "history");
@@ -48,18 +49,25 @@ class SkuPage {
     const [table, tablePart] = titled("changes", "changes-panel");
     this.table = tablePart;
     table.append(element("div", { class: "pager" }, this.earlier));
-    root.append(history, element("div", { class: "panels" }, ...parts.map(([, panel]) => panel)), table);
-    for (const part of [this.history, this.table, ...Object.values(this.parts)]) part.loading();
+    const panels = element("div", { class: "panels" }, ...parts.map(([, panel]) => panel));
+    this.panels = element("div", {}, history, panels, table);
+    const place = element("div");
+    root.append(place);
+    // One note for all, where the SKU itself cannot be read.
+    this.whole = new Part(this.context, place);
+    for (const part of [this.whole, this.history, this.table, ...Object.values(this.parts)]) part.loading();
   }
 
   async read(signal) {
-    const { client } = this.context;
+    const { client, words } = this.context;
     try {
       const stock = await client.request("GET", "/v1/stock/{sku}", { path: { sku: this.sku }, signal });
       this.showStock(stock);
       this.follow(Object.keys(stock.channels));
     } catch (error) {
-      return this.failed([...Object.values(this.parts), this.history, this.table], error, signal);
+      if (error.status === 404) this.whole.empty(words("sku.unknown"));
+      else this.failed([this.whole], error, signal);
+      return;
     }
     await Promise.all([this.readWaiting(signal), this.readHistory(signal)]);
   }
@@ -68,9 +76,9 @@ class SkuPage {
     const { queue, expected, pools } = this.parts;
     try {
       const found = await readWaiting(this.context.client, this.sku, signal);
-      queue.show(queueList(this.context, found.queue));
-      expected.show(expectedList(this.context, this.sku, found.expected));
-      pools.show(poolList(this.context, found.pools));
+      queue.draw(found.queue, () => queueList(this.context, found.queue));
+      expected.draw(found.expected, () => expectedList(this.context, this.sku, found.expected));
+      pools.draw(found.pools, () => poolList(this.context, found.pools));
     } catch (error) {
       this.failed([queue, expected, pools], error, signal);
     }
@@ -124,9 +132,10 @@ class SkuPage {
   showStock(stock) {
     const { sum, channels, warehouses } = this.parts;
     this.stock = stock;
-    sum.show(availableSum(this.context, stock), stock);
-    channels.show([channelsTable(this.context, stock.channels)], stock);
-    warehouses.show([warehousesTable(this.context, stock.warehouses)], stock);
+    this.whole.show(this.whole.isFilled ? null : [this.panels], stock);
+    sum.draw(stock, () => availableSum(this.context, stock));
+    channels.draw(stock.channels, () => [channelsTable(this.context, stock.channels)]);
+    warehouses.draw(stock.warehouses, () => [warehousesTable(this.context, stock.warehouses)]);
   }
 
   showHistory() {
@@ -144,7 +153,7 @@ class SkuPage {
     const cut = isCut ? [element("p", { class: "aside", text: words("sku.searched") })] : [];
     const label = words("sku.changes");
     const scrolled = this.table.body.firstElementChild?.scrollTop ?? 0;
-    this.table.show([element("div", { class: "scroll changes-scroll", tabindex: "0", role: "region", "aria-label": label }, changesTable(this.context, items)), ...cut]);
+    this.table.show([scrolling(label, changesTable(this.context, items), "sku-changes-scroll"), ...cut]);
     this.table.body.firstElementChild.scrollTop = scrolled;
   }
 }

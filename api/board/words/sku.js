@@ -2,6 +2,7 @@
 
 export const en = {
   title: "SKU",
+  unknown: "There is no SKU of this name yet.",
   sum: "Why this many are available",
   on_hand: "on hand",
   committed: "− committed (paid, not shipped)",
@@ -66,6 +67,7 @@ export const en = {
 
 export const zh = {
   title: "SKU",
+  unknown: "还没有此名称的 SKU。",
   sum: "可用量的构成",
   on_hand: "在库",
   committed: "− 已付待发",

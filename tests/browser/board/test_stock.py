@@ -1,132 +1,134 @@
-"""The board in a real Chromium: it shows the state of the system live, narrow and wide, light and dark.
-
-Screenshots stay in the test's folder; `--basetemp` selects where.
-"""
+"""The page of stock: live numbers of the SKUs that are seen, of any number of SKUs."""
 
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from playwright.async_api import Route
 
-from tests.browser.chromium import BrowserPage, Chromium
-from tests.harness.api_client import ApiTestClient, open_client
-from tests.harness.events import AT, lines_of, stock_expected
-from tests.harness.process import WITH_KEYS, run_stocktide
-from tests.harness.servers import KafkaServer, RedisServer
-from tests.harness.system import RunningSystem, running_system
+from tests.browser.board.board import LIVE, NARROW, WIDE, check_page, opened
+from tests.browser.board.conftest import POLICY
+from tests.browser.chromium import Chromium
+from tests.harness.api_client import ApiTestClient
+from tests.harness.events import stock_received
+from tests.harness.system import RunningSystem
 
-HIDDEN = "document.getElementById('{}')?.hidden ?? true"
-LIVE = "document.getElementById('connection')?.dataset.state === 'live'"
-TOLD = "document.getElementById('sign-in-error').textContent"
-POLICY = {"safety_threshold": 5, "resume_threshold": 8, "below_threshold": "preorder", "preorder_cap": 20}
+ROWS = "[...document.querySelectorAll('.stock tbody tr')]"
+SKUS = f"{ROWS}.map((row) => row.querySelector('th').textContent)"
+STATE = "document.querySelector('#page-body .panel').dataset.state"
 
 
 def cell(sku: str, channel: str) -> str:
     """An expression for the text of a cell of the table."""
     return f"""(() => {{
-      const heads = [...document.querySelectorAll('#heads th')].map((head) => head.textContent);
-      const row = [...document.querySelectorAll('#rows tr')].find(
-        (each) => each.querySelector('button').textContent === {sku!r});
+      const heads = [...document.querySelectorAll('.stock thead th')].map((head) => head.textContent);
+      const row = {ROWS}.find((each) => each.querySelector('th').textContent === {sku!r});
       return row ? row.children[heads.indexOf({channel!r})].innerText.replace(/\\s+/g, ' ') : '';
     }})()"""
 
 
-@pytest.fixture(scope="module")
-async def running(
-    kafka: KafkaServer, valkey: RedisServer, tmp_path_factory: pytest.TempPathFactory
-) -> AsyncIterator[RunningSystem]:
-    """A system with two channels and two SKUs."""
-    data = tmp_path_factory.mktemp("board") / "data"
-    async with running_system(data, kafka.address, valkey.url, "board", WITH_KEYS) as system:
-        async with system.client() as shop:
-            assert (await shop.put("/v1/policies/tmall", POLICY)).status == 200
-            assert (await shop.put("/v1/policies/jd", {"below_threshold": "suspend"})).status == 200
-            await shop.receive("mug-teal", 10)
-            await shop.receive("<b>odd</b>", 3)
-        yield system
-
-
-async def sign_in(page: BrowserPage, key: str) -> None:
-    """Type a key into the form, once it is there, and send it."""
-    await page.until(f"!({HIDDEN.format('sign-in')})")
-    field, form = "document.getElementById('sign-in-key')", "document.getElementById('sign-in')"
-    await page.evaluate(f"{field}.value = {key!r}; {form}.requestSubmit()")
-
-
-async def opened(
-    chromium: Chromium, running: RunningSystem, width: int = 1360, height: int = 900, dark: bool = False
-) -> BrowserPage:
-    """The board, once a viewer has signed in and it is live."""
-    page = await chromium.open(f"{running.api}/", width, height, dark)
-    await sign_in(page, running.ready["keys"]["viewer"])
-    await page.until(f"{LIVE} && document.querySelectorAll('#rows tr').length >= 2")
-    # The browser logs the 401 that asked for a key.
-    page.errors.clear()
-    return page
+async def received(shop: ApiTestClient, movement: str, *skus: str) -> None:
+    """Receive 7 units of each SKU by one movement."""
+    await shop.move(stock_received(movement, *((sku, 7) for sku in skus)))
 
 
 async def test_a_channel_switches_at_its_threshold_and_back(
     chromium: Chromium, shop: ApiTestClient, running: RunningSystem, tmp_path: Path
 ) -> None:
-    page = await opened(chromium, running)
+    page = await opened(chromium, running, "#/stock?prefix=mug-teal")
     await page.until(f"{cell('mug-teal', 'tmall')} === '10 in stock'")
     assert (await shop.place("mug-teal", 6)).status == 201
     await page.until(f"{cell('mug-teal', 'tmall')} === '20 preorder'")
     await page.until(f"{cell('mug-teal', 'jd')} === '4 in stock'")
-    await page.until("document.getElementById('recent').innerText.includes('preorder')")
-    await page.picture(tmp_path / "board.png")
+    await page.until(f"{cell('mug-teal', 'Available')} === '4'")
+    await page.until("document.querySelector('.recent').innerText.includes('preorder')")
+    await check_page(page, tmp_path / "stock.png")
     await shop.receive("mug-teal", 6)
     await page.until(f"{cell('mug-teal', 'tmall')} === '10 in stock'")
-    assert page.errors == []
 
 
-async def test_a_click_on_a_sku_shows_where_its_units_are(chromium: Chromium, running: RunningSystem) -> None:
-    page = await opened(chromium, running)
-    await page.evaluate("[...document.querySelectorAll('#rows button')].find((b) => b.textContent[0] === 'm').click()")
-    await page.until("document.getElementById('detail-body').innerText.includes('SH1')")
-    assert await page.evaluate("document.getElementById('detail-title').textContent") == "mug-teal"
-
-
-async def test_a_name_from_outside_is_text_and_never_markup(chromium: Chromium, running: RunningSystem) -> None:
-    page = await opened(chromium, running)
-    await page.until("document.getElementById('rows').textContent.includes('<b>odd</b>')")
-    assert await page.evaluate("document.querySelectorAll('#rows b').length") == await page.evaluate(
-        "document.querySelectorAll('#rows .cell > b').length"
-    )
-
-
-async def test_the_search_finds_a_sku_and_says_where_there_is_none(chromium: Chromium, running: RunningSystem) -> None:
-    page = await opened(chromium, running)
-    search = "const s = document.getElementById('search'); s.value = {!r}; s.dispatchEvent(new Event('input'))"
-    await page.evaluate(search.format("TEAL"))
-    await page.until("document.querySelectorAll('#rows tr').length === 1")
-    await page.evaluate(f"{{ {search.format('nothing')} }}")
-    await page.until("!document.getElementById('empty').hidden")
-
-
-@pytest.mark.parametrize("width", [360, 1360])
-@pytest.mark.parametrize("dark", [False, True])
-async def test_the_page_fits_and_follows_the_scheme(
-    chromium: Chromium, running: RunningSystem, tmp_path: Path, width: int, dark: bool
+async def test_a_name_from_outside_is_text_and_never_markup(
+    chromium: Chromium, running: RunningSystem, tmp_path: Path
 ) -> None:
-    page = await opened(chromium, running, width, 800, dark)
-    assert await page.evaluate("document.documentElement.scrollWidth <= innerWidth")
-    assert await page.evaluate("getComputedStyle(document.documentElement).colorScheme") == (
-        "dark" if dark else "light"
-    )
-    await page.picture(tmp_path / "board.png")
+    page = await opened(chromium, running, "#/stock?prefix=%3C")
+    await page.until(f"{SKUS}.includes('<b>odd</b>')")
+    assert await page.evaluate("document.querySelectorAll('.stock th b').length") == 0
+    await page.view.get_by_role("link", name="<b>odd</b>").click()
+    await page.until("document.getElementById('title').textContent === '<b>odd</b>'")
+    await page.until("document.querySelector('.sum')?.textContent.includes('available')")
+    await check_page(page, tmp_path / "odd.png")
 
 
-async def test_nothing_is_loaded_from_elsewhere(
-    chromium: Chromium, shop: ApiTestClient, running: RunningSystem
+async def test_the_search_finds_skus_by_prefix_mode_and_units_and_says_where_there_is_none(
+    chromium: Chromium, shop: ApiTestClient, running: RunningSystem, tmp_path: Path
 ) -> None:
+    await received(shop, "find-1", "find-a", "find-b")
+    await shop.place("find-b", 7)
     page = await opened(chromium, running)
-    loaded = await page.evaluate("performance.getEntriesByType('resource').map((entry) => entry.name)")
-    assert loaded
-    assert all(name.startswith(running.api) for name in loaded), loaded
+    await page.view.get_by_label("SKU begins with").fill("find-")
+    await page.until(f"{SKUS}.join() === 'find-a,find-b'")
+    await page.view.get_by_label("Available below").fill("5")
+    await page.until(f"{SKUS}.join() === 'find-b'")
+    await page.view.get_by_label("Mode in some channel").select_option("sold_out")
+    await page.until(f"{STATE} === 'empty'")
+    await check_page(page, tmp_path / "none.png")
+    assert "below=5" in page.view.url
+    await page.view.get_by_label("Mode in some channel").select_option("suspended")
+    await page.until(f"{SKUS}.join() === 'find-b'")
+
+
+@pytest.fixture(scope="module")
+async def catalogue(running: RunningSystem) -> AsyncIterator[list[str]]:
+    """More SKUs than one page has."""
+    skus = [f"many-{number:03}" for number in range(120)]
+    async with running.client() as shop:
+        await received(shop, "many-1", *skus)
+    yield skus
+
+
+async def test_pages_are_turned_and_only_the_skus_of_the_page_are_subscribed(
+    chromium: Chromium, shop: ApiTestClient, running: RunningSystem, catalogue: list[str]
+) -> None:
+    page = await opened(chromium, running, "#/stock?prefix=many-")
+    sent = set[str]()
+
+    def note(payload: str | bytes) -> None:
+        frame = json.loads(payload)
+        if frame["event"] == "stock":
+            sent.add(frame["data"]["sku"])
+
+    page.view.on("websocket", lambda socket: socket.on("framereceived", note))
+    await page.view.reload()
+    await page.until(f"{LIVE} && {SKUS}.length === 50")
+    await page.until(f"{cell('many-049', 'jd')} === '7 in stock'")
+    assert sent <= set(catalogue[:50])
+    await page.view.get_by_role("button", name="Next page").click()
+    await page.until(f"{SKUS}[0] === 'many-050' && {LIVE}")
+    await shop.place("many-060", 3)
+    await page.until(f"{cell('many-060', 'jd')} === '4 in stock'")
+    assert sent <= set(catalogue[:100])
+    await page.view.get_by_role("button", name="Next page").click()
+    await page.until(f"{SKUS}.length === 20")
+    assert await page.view.get_by_role("button", name="Next page").is_disabled()
+    await page.view.get_by_role("button", name="Previous page").click()
+    await page.until(f"{SKUS}[0] === 'many-050'")
+    assert not any(sku.startswith("mug") for sku in sent)
+
+
+async def test_channels_are_chosen_and_remembered(chromium: Chromium, running: RunningSystem) -> None:
+    page = await opened(chromium, running, "#/stock?prefix=mug-teal")
+    heads = "[...document.querySelectorAll('.stock thead th')].map((head) => head.textContent).join()"
+    await page.until(f"{heads}.includes('jd')")
+    await page.view.locator(".chooser summary").click()
+    await page.view.locator(".chooser").get_by_label("jd", exact=True).uncheck()
+    assert "jd" not in (await page.evaluate(heads)).split(",")
+    await page.view.reload()
+    await page.until(f"{heads}.includes('tmall')")
+    assert "jd" not in (await page.evaluate(heads)).split(",")
 
 
 LONG_CHANNELS = (
@@ -136,206 +138,71 @@ LONG_CHANNELS = (
     "douyin.livestream.channel.0042",
     "own-shop-united-kingdom-online",
 )
-LONG_SKUS = ("CONSOLE-X-LIMITED-EDITION-BLK1", "STAINLESS_STEEL_BOTTLE_750ML_1", "A" * 30, "b" * 120 + "-ROUND-1")
-# Of every word of a name: does it stand on one line, is all of it seen, does it stay inside what it stands in?
-WORDS = """[...document.querySelectorAll('.word')].filter((word) => word.offsetParent).map((word) => {
-  const box = word.getBoundingClientRect();
-  const place = word.closest('th, td, li, label').getBoundingClientRect();
-  const line = parseFloat(getComputedStyle(word).lineHeight);
-  const cut = [word, ...word.children].some((each) => each.scrollWidth > each.clientWidth + 1);
-  return { text: word.textContent, broken: box.height > line * 1.5, cut, outside: box.right > place.right + 1 };
-})"""
+LONG_SKUS = ("long-CONSOLE-X-LIMITED-EDITION", "long-STEEL_BOTTLE_750ML_1", "long-" + "A" * 25, "long-" + "b" * 123)
 
 
-@pytest.fixture(scope="module")
-async def long_names(running: RunningSystem) -> None:
-    """Channels and SKUs with long names, and their stock: received once for all widths."""
-    assert {len(name) for name in LONG_CHANNELS} == {30}
-    async with running.client() as shop:
-        for channel in LONG_CHANNELS:
-            assert (await shop.put(f"/v1/policies/{channel}", POLICY)).status == 200
-        for sku, units in zip(LONG_SKUS, (3_000, 4, 987_654, 1_000_000), strict=True):
-            await shop.receive(sku, units)
-
-
-@pytest.mark.parametrize(("width", "whole"), [(1024, 11), (1280, 15)])
-async def test_five_channels_and_long_names_fit_and_no_word_is_broken(
-    chromium: Chromium, running: RunningSystem, long_names: None, tmp_path: Path, width: int, whole: int
-) -> None:
-    """`whole`: characters of the longest word that is seen whole at that width."""
-    page = await opened(chromium, running, width)
-    remembered = await page.evaluate("localStorage.getItem('channels')")
-    try:
-        await page.evaluate(f"localStorage.setItem('channels', JSON.stringify({list(LONG_CHANNELS)}))")
-        await page.call("Page.reload")
-        await page.until(f"{LIVE} && document.querySelectorAll('#heads th').length === 6")
-        await page.until(f"{cell(LONG_SKUS[-1], LONG_CHANNELS[-1])} === '1M in stock'")
-        await page.evaluate(
-            "[...document.querySelectorAll('#rows button')].find((b) => b.textContent[0] === 'C').click()"
-        )
-        await page.until("document.getElementById('detail-body').innerText.includes('SH1')")
-        await page.picture(tmp_path / "board.png")
-        for box in (
-            "document.querySelector('.scroll')",
-            "document.documentElement",
-            "document.querySelector('#detail')",
-        ):
-            assert await page.evaluate(f"{box}.scrollWidth <= {box}.clientWidth"), box
-        seen = await page.evaluate(WORDS)
-        assert len(seen) > 30
-        assert [each for each in seen if each["broken"] or each["outside"]] == []
-        assert [each for each in seen if each["cut"] and len(each["text"]) <= whole] == []
-        numbers = "[...document.querySelectorAll('#table .cell')].filter((each) => each.scrollWidth > each.clientWidth)"
-        assert await page.evaluate(f"{numbers}.map((each) => each.textContent)") == []
-        assert page.errors == []
-    finally:
-        await page.evaluate(f"localStorage.setItem('channels', {remembered!r})")
-
-
-async def test_a_request_for_approval_is_shown_until_it_is_decided(
-    chromium: Chromium, shop: ApiTestClient, running: RunningSystem, tmp_path: Path
-) -> None:
-    page = await opened(chromium, running)
-    assert await page.evaluate("document.getElementById('requests').hidden")
-    reason = "<i>for</i> the press"
-    answer = await shop.place("mug-teal", 2, order_id="press-1", force=True, reason=reason)
-    assert answer.status == 202
-    await page.until("!document.getElementById('requests').hidden")
-    shown = await page.evaluate("document.getElementById('requests-list').textContent")
-    assert "press-1 on tmall: 2 of mug-teal, requested by operator: <i>for</i> the press" in shown
-    await page.picture(tmp_path / "requests.png")
-    await shop.post("/v1/approvals/press-1/reject", {"reason": "no"})
-    await page.until("document.getElementById('requests').hidden")
-    assert page.errors == []
-
-
-async def let_orders_wait(shop: ApiTestClient, sku: str) -> None:
-    """22 orders wait for a SKU with an announcement and a pool."""
-    await shop.receive(sku, 6)
-    pool = {
-        "type": "stock.reserved",
-        "id": f"pool-{sku}",
-        "occurred_at": AT,
-        "warehouse": "SH1",
-        "purpose": "double-11",
-    }
-    await shop.move({**pool, "until": "2099-11-12T00:00:00Z", "lines": lines_of((sku, 2))})
-    await shop.move(stock_expected(f"po-{sku}", (sku, 500), warehouse="HZ2"))
-    assert (await shop.put(f"/v1/policies/tmall/{sku}", {"preorder_cap": 100})).status == 200
-    sold = {"channel": "jd", "accept": "sold", "allow_preorder": False}
-    assert (await shop.place(sku, 7, order_id=f"sold-{sku}", **sold)).status == 201
-    for number in range(21):
-        rank = {"order_id": f"tmall-flagship-store-{sku}-{number:04}", "priority": "standard" if number else "vip"}
-        assert (await shop.place(sku, 1 + number % 3, **rank)).body["lines"][0]["state"] == "preordered"
-
-
-@pytest.mark.parametrize(("width", "dark"), [(1280, False), (390, False), (390, True)])
-async def test_the_detail_shows_who_waits_and_what_is_to_come(
+@pytest.mark.parametrize(("width", "dark"), [(WIDE, True), (NARROW, False)])
+async def test_long_names_break_no_page(
     chromium: Chromium, shop: ApiTestClient, running: RunningSystem, tmp_path: Path, width: int, dark: bool
 ) -> None:
-    waited_for = f"lamp-{width}-{'dark' if dark else 'light'}"
-    await let_orders_wait(shop, waited_for)
-    page = await opened(chromium, running, width, 900 if width > 1_000 else 2_200, dark)
-    button = f"[...document.querySelectorAll('#rows button')].find((b) => b.textContent === {waited_for!r})"
-    await page.until(f"{button} !== undefined")
-    await page.evaluate(f"{button}.click()")
-    await page.until("document.querySelectorAll('#detail .waiting').length === 3")
-    queue = "[...document.querySelectorAll('#detail .waiting')[0].querySelectorAll('li')]"
-    assert await page.evaluate(f"{queue}.length") == 20
-    first = await page.evaluate(f"{queue}.slice(0, 2).map((each) => each.textContent)")
-    assert first == [
-        f"sold-{waited_for}3 shorton jd, promised 1 Jan 2099",
-        f"tmall-flagship-store-{waited_for}-00001 preorderedVIP, on tmall, promised 1 Jan 2099",
-    ]
-    text = await page.evaluate("document.getElementById('detail-body').textContent")
-    for part in (
-        "− short (sold beyond the shelf)3",
-        "The first 20; others wait behind them.",
-        f"po-{waited_for}500 of 500to HZ2, due 1 Jan 2099",
-        "double-112at SH1, until 12 Nov 2099",
-    ):
-        assert part in text, text
-    await page.picture(tmp_path / "board.png")
-    for box in ("document.documentElement", "document.querySelector('#detail')"):
-        assert await page.evaluate(f"{box}.scrollWidth <= {box}.clientWidth"), box
-    assert [each for each in await page.evaluate(WORDS) if each["broken"] or each["outside"]] == []
-    for day in ("12", "13"):
-        later = {"at": f"2026-11-{day}T00:00:00Z", "eta": f"2099-01-{day}T00:00:00Z", "warehouse": "HZ2"}
-        await shop.move(stock_expected(f"po-{waited_for}", (waited_for, 500), **later))
-    await page.until(
-        f"{queue}[1].textContent.includes('promised 13 Jan 2099, moved 2 times, first 1 Jan 2099')", seconds_max=20
-    )
-    await shop.receive(waited_for, 3)
-    await page.until(f"!{queue}[0].textContent.includes('short')")  # no channel can see the change
-    assert page.errors == []
+    for channel in LONG_CHANNELS:
+        assert (await shop.put(f"/v1/policies/{channel}", POLICY)).status == 200
+    for sku, units in zip(LONG_SKUS, (3_000, 4, 987_654, 1_000_000), strict=True):
+        await shop.receive(sku, units)
+    page = await opened(chromium, running, "#/stock?prefix=long-", width=width, dark=dark)
+    await page.evaluate(f"localStorage.setItem('channels', JSON.stringify({list(LONG_CHANNELS)}))")
+    await page.view.reload()
+    await page.until(f"{LIVE} && document.querySelectorAll('.stock thead th').length === 7")
+    await page.until(f"{cell(LONG_SKUS[3], LONG_CHANNELS[4])}.endsWith('M in stock')")
+    await check_page(page, tmp_path / "long.png")
+    numbers = "[...document.querySelectorAll('.stock .cell')].filter((each) => each.scrollWidth > each.clientWidth)"
+    assert await page.evaluate(f"{numbers}.map((each) => each.textContent)") == []
+    await page.view.locator(".stock tbody th a").last.click()
+    await page.until("document.querySelector('.sum') && document.querySelector('.chart canvas')")
+    await check_page(page, tmp_path / "long-sku.png")
 
 
-async def test_a_board_without_a_channel_says_what_it_waits_for(chromium: Chromium, shop: ApiTestClient) -> None:
-    page = await chromium.open(f"{shop.api}/", 1280, 800)
-    nothing = "window.fetch = async () => new Response(JSON.stringify({ items: [] }))"
-    await page.call("Page.addScriptToEvaluateOnNewDocument", source=nothing)
-    await page.call("Page.reload")
-    await page.until("document.getElementById('connection')?.innerText.includes('waiting for the first channel')")
-    assert "A channel appears with its first order or policy" in await page.evaluate("document.body.innerText")
+async def test_old_numbers_are_marked_as_old(chromium: Chromium, running: RunningSystem, tmp_path: Path) -> None:
+    """The answer is the API's own, with the mark that it has while the ledger cannot be read."""
+    page = await opened(chromium, running, "#/stock?prefix=mug-teal")
+    await page.until(f"{SKUS}.length === 1")
+
+    async def mark(route: Route) -> None:
+        answer = await route.fetch()
+        await route.fulfill(response=answer, json={**await answer.json(), "stale": True})
+
+    await page.view.route("**/v1/stock?**", mark)
+    await page.until("document.querySelector('.banner:not([hidden])')?.textContent.includes('may be out of date')")
+    await check_page(page, tmp_path / "stale.png")
+    await page.view.unroute_all(behavior="wait")
+    await page.until("document.querySelector('.banner').hidden")
 
 
-async def test_a_restart_of_the_api_is_shown(chromium: Chromium, shop: ApiTestClient, running: RunningSystem) -> None:
-    page = await opened(chromium, running)
+async def test_a_page_without_the_api_says_so_and_keeps_what_it_has(
+    chromium: Chromium, running: RunningSystem, tmp_path: Path
+) -> None:
+    page = await opened(chromium, running, "#/stock?prefix=mug-teal")
+    await page.until(f"{SKUS}.length === 1")
+    await page.view.context.set_offline(True)
+    await page.until("document.querySelector('.banner:not([hidden])')?.textContent.includes('does not answer')")
+    page.errors.clear()
+    assert await page.evaluate(SKUS) == ["mug-teal"]
+    await page.evaluate("location.hash = '#/sku/mug-teal'")
+    await page.until("document.querySelector('.state.cut-off')")
+    page.errors.clear()
+    await check_page(page, tmp_path / "cut-off.png")
+    await page.view.context.set_offline(False)
+    await page.until("document.querySelector('.sum')")
+
+
+async def test_a_restart_of_the_api_is_shown_and_overcome(
+    chromium: Chromium, shop: ApiTestClient, running: RunningSystem
+) -> None:
+    page = await opened(chromium, running, "#/stock?prefix=mug-teal")
+    await page.until(LIVE)
     restarting = asyncio.create_task(running.restart_part("api"))
     await page.until(f"!({LIVE})")
     await restarting
     await page.until(LIVE)
     await shop.receive("mug-teal", 100)
     await page.until(f"{cell('mug-teal', 'tmall')}.startsWith('110 ')")
-
-
-@pytest.mark.parametrize(("width", "dark"), [(360, False), (1360, True)])
-async def test_the_board_shows_nothing_before_a_valid_key_and_nothing_after_the_sign_out(
-    chromium: Chromium, running: RunningSystem, tmp_path: Path, width: int, dark: bool
-) -> None:
-    page = await chromium.open(f"{running.api}/", width, 800, dark)
-    await page.until(f"!({HIDDEN.format('sign-in')})")
-    assert await page.evaluate("document.querySelector('main').offsetParent") is None
-    assert await page.evaluate("document.activeElement.id") == "sign-in-key"
-    await page.picture(tmp_path / "sign-in.png")
-    for wrong in (f"{running.ready['keys']['viewer'][:-1]}!", "钥匙"):
-        await sign_in(page, wrong)
-        await page.until(f"{TOLD}.includes('not valid')")
-    await page.picture(tmp_path / "wrong-key.png")
-    assert await page.evaluate("document.documentElement.scrollWidth <= innerWidth")
-    await sign_in(page, running.ready["keys"]["metrics"])
-    await page.until(f"{TOLD}.includes('may not read the board')")
-    await sign_in(page, running.ready["keys"]["viewer"])
-    await page.until(LIVE)
-    assert await page.evaluate("document.documentElement.scrollWidth <= innerWidth")
-    await page.picture(tmp_path / "signed-in.png")
-    await page.evaluate("document.getElementById('sign-out').click()")
-    await page.until(f"!({HIDDEN.format('sign-in')}) && sessionStorage.length === 0")
-    assert await page.evaluate(TOLD) == ""
-
-
-async def test_the_key_stays_in_its_tab(chromium: Chromium, running: RunningSystem) -> None:
-    page = await opened(chromium, running)
-    await page.call("Page.reload")
-    await page.until(f"performance.getEntriesByType('navigation')[0]?.type === 'reload' && {LIVE}")
-    key = running.ready["keys"]["viewer"]
-    addresses = await page.evaluate("[location.href, ...performance.getEntriesByType('resource').map((e) => e.name)]")
-    kept = await page.evaluate("JSON.stringify(localStorage) + document.cookie")
-    assert not any(key in text for text in (kept, *addresses))
-    assert await page.evaluate("JSON.stringify(sessionStorage)") == f'{{"stocktide-key":"{key}"}}'
-    other = await chromium.open(f"{running.api}/", 1280, 800)
-    await other.until(f"!({HIDDEN.format('sign-in')})")
-
-
-async def test_a_key_that_is_revoked_ends_the_session(chromium: Chromium, running: RunningSystem) -> None:
-    data = ("--data", str(running.data))
-    key = (await run_stocktide("keys", "add", "viewer", "--holder", "guest", *data)).out.strip()
-    page = await chromium.open(f"{running.api}/", 1280, 800)
-    # The API reads the file once a second.
-    async with open_client(running.api, key=key) as guest:
-        await guest.get_when("/v1/channels", lambda answer: answer.status == 200)
-    await sign_in(page, key)
-    await page.until(LIVE)
-    await run_stocktide("keys", "revoke", key.split("_")[2], *data)
-    await page.until(f"!({HIDDEN.format('sign-in')}) && {TOLD}.includes('revoked')")
-    assert await page.evaluate("document.querySelector('main').offsetParent") is None
