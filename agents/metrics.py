@@ -57,6 +57,16 @@ class WorkerMetrics:
             "stocktide_webhook_pending", "Items that an endpoint lacks", ["webhook"], registry=self.registry
         )
 
+        self.alert_messages = Counter(
+            "stocktide_alert_messages",
+            "Messages to receivers of alerts",
+            ["receiver", "outcome"],
+            registry=self.registry,
+        )
+        self.alerts_waiting = Gauge(
+            "stocktide_alerts_waiting", "Alerts that a receiver lacks", ["receiver"], registry=self.registry
+        )
+
     def _make_audit_gauges(self) -> None:
         registry = self.registry
         self.audited_at = Gauge("stocktide_audited_at_seconds", "When the last finished audit ended", registry=registry)

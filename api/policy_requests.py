@@ -18,7 +18,7 @@ from msgspec import Struct
 from stocktide.api.event_producer import InputEventProducer
 from stocktide.api.handlers.policy_body import own_view
 from stocktide.api.handlers.policy_changes import POLICY_CHANGED
-from stocktide.streams.contract.documents import PolicyApproval
+from stocktide.streams.contract.documents import PolicyApproval, PublishedAlert
 from stocktide.streams.contract.times import now_ms, rfc3339
 from stocktide.streams.kafka.compacted_view import CompactedView
 from stocktide.tables.ledger.outcomes import REFUSALS
@@ -130,12 +130,15 @@ def fold(rows: Iterable[bytes]) -> dict[str, PolicyRequest]:
 
 
 class PolicyRequests:
-    """The requests of the topic (its full name), which `view` follows. A process may stop after each write."""
+    """The requests of the topic, which `view` follows; topics are full names. A process may stop after each write."""
 
-    def __init__(self, view: CompactedView, producer: InputEventProducer, topic: str, seconds_max: float) -> None:
+    def __init__(
+        self, view: CompactedView, producer: InputEventProducer, topic: str, alerts: str, seconds_max: float
+    ) -> None:
         self._view = view
         self._producer = producer
         self._topic = topic
+        self._alerts = alerts
         self._seconds_max = seconds_max
 
     def known(self) -> dict[str, PolicyRequest]:
@@ -150,13 +153,34 @@ class PolicyRequests:
             raise ConnectionError("the requests cannot be read") from error
         return self.known()
 
+    async def ask(self, asked: Asked) -> PolicyRequest:
+        """Write a request, and the alert that it waits. Raises as `write`."""
+        found = await self.write(asked)
+        await self._produce(self._alerts, asked.sku or "", _alert(asked))
+        return found
+
     async def write(self, event: RequestEvent) -> PolicyRequest:
         """Write an event; the request as the log then has it. Raises as `all`, and ProduceFailed."""
         # Each event has a key of its own: the view keeps all of them, in the order of the log.
-        key = f"{event.id}/{secrets.token_hex(8)}".encode()
-        deadline = asyncio.get_running_loop().time() + self._seconds_max
-        await self._producer.write(self._topic, [(key, _encode(event))], deadline)
+        await self._produce(self._topic, f"{event.id}/{secrets.token_hex(8)}", event)
         return (await self.all())[event.id]
+
+    async def _produce(self, topic: str, key: str, row: Struct) -> None:
+        deadline = asyncio.get_running_loop().time() + self._seconds_max
+        await self._producer.write(topic, [(key.encode(), _encode(row))], deadline)
+
+
+def _alert(asked: Asked) -> PublishedAlert:
+    return PublishedAlert(
+        id=f"{asked.id}-waiting",
+        type="approval_waiting",
+        sku=asked.sku or "",
+        channel=asked.channel,
+        event_id=asked.id,
+        at=rfc3339(asked.at),
+        batch=0,
+        detail=f"requested by {asked.by}: {asked.reason}",
+    )
 
 
 def new_id() -> str:

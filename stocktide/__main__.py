@@ -20,6 +20,7 @@ import click
 from stocktide.cli_options import ServerOption, SpeedParam, TimeParam
 from stocktide.discovery import LocateSystem, for_system
 from stocktide.errors import CommandError, StocktideError
+from stocktide.ops.alerts import alerts_group
 from stocktide.ops.dead_letters.group import dead_letter_group
 from stocktide.ops.keys import keys_group
 from stocktide.ops.loadtest import loadtest_group, tester_command
@@ -86,9 +87,11 @@ def up(
 @_with_settings
 def worker(settings: Settings, role: str | None) -> int:
     """Run one worker: the agents, the relay, the tables. Any number may run, of each role."""
+    from stocktide.alerts_settings import read_alerts
     from stocktide.up.preflight import check_servers
 
     settings = replace(settings, worker_role=role or settings.worker_role)
+    read_alerts(settings)
     asyncio.run(check_servers(settings, _echo_error, create_topics=True))
     from stocktide.worker import run
 
@@ -279,6 +282,7 @@ def _actor(name: str | None) -> str:
     return name
 
 
+cli.add_command(alerts_group())
 cli.add_command(dead_letter_group())
 cli.add_command(mapping_group())
 cli.add_command(keys_group())

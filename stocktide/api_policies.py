@@ -18,7 +18,7 @@ from stocktide.api.policy_requests import PolicyRequests
 from stocktide.settings import Settings
 from stocktide.streams.kafka.compacted_view import CompactedView
 from stocktide.streams.shutdown import end
-from stocktide.streams.topics import POLICY_REQUESTS
+from stocktide.streams.topics import ALERTS, POLICY_REQUESTS
 
 
 def make_policy_requests(
@@ -27,7 +27,9 @@ def make_policy_requests(
     """The handlers, which work until the stack is closed."""
     topic = POLICY_REQUESTS.full_name(settings.app_id)
     view = CompactedView(settings.kafka, topic, **settings.kafka_access())
-    requests = PolicyRequests(view, InputEventProducer(producer), topic, settings.request_seconds)
+    requests = PolicyRequests(
+        view, InputEventProducer(producer), topic, ALERTS.full_name(settings.app_id), settings.request_seconds
+    )
     handlers = PolicyRequestHandlers(changes, requests, settings.approval_seconds * 1000)
     for name, work in (("policy requests", view.run()), ("approved policies", handlers.resume())):
         stack.push_async_callback(end, asyncio.create_task(work, name=name))

@@ -21,6 +21,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.errors import KafkaError
 from redis.asyncio import Redis
 
+from stocktide.api.access.key_expiry import KeyExpiryAlerts
 from stocktide.api.app import make_app
 from stocktide.api.batching import CommandBatcher
 from stocktide.api.dead_letter_log import DeadLetterLog
@@ -61,6 +62,7 @@ from stocktide.api.stale.topic_copy import TopicCopy
 from stocktide.api.topic_calls import TopicCalls
 from stocktide.api_access import Access, make_access
 from stocktide.api_feeds import Feeds, make_consumer, make_feeds
+from stocktide.api_health import make_health, process_name
 from stocktide.api_policies import make_policy_requests
 from stocktide.api_webhooks import prepare_webhooks
 from stocktide.errors import CommandError, StartError
@@ -132,7 +134,8 @@ async def _start(settings: Settings, stack: AsyncExitStack, listening: socket.so
     feeds = await make_feeds(settings, stack, producer, consumer)
     make_webhooks = await prepare_webhooks(settings, stack, producer)
     access = make_access(settings, redis)
-    handlers = _make_handlers(settings, stack, redis, producer, feeds, make_webhooks, access)
+    name = process_name(listening)
+    handlers = _make_handlers(settings, stack, redis, producer, feeds, make_webhooks, access, name)
     await handlers.readiness.check()
     reporting = report_while_waiting(logger.warning, "the API", handlers.readiness.trouble)
     for work in (feeds.source.run(), handlers.readiness.watch(), reporting, *access.watches()):
@@ -149,6 +152,7 @@ def _make_handlers(
     feeds: Feeds,
     make_webhooks: Callable[[KnownChannels], WebhookHandlers],
     access: Access,
+    name: str,
 ) -> Handlers:
     settlements = SettlementListener(redis, settings.app_id)
     settlements.start()
@@ -164,8 +168,10 @@ def _make_handlers(
     stack.push_async_callback(known.close)
     event_producer = InputEventProducer(producer)
     probe = health.ApiProgressProbe(settings.app_id, feeds.source, feeds.tail, settlements, batcher, event_producer)
-    stalls = StallMonitor(probe.look, partial(_alert, event_producer, settings), f"api {settings.host}:{settings.port}")
-    stack.push_async_callback(_cancel, asyncio.create_task(stalls.run()))
+    alert = partial(_alert, event_producer, settings)
+    stalls = StallMonitor(probe.look, alert, f"api {settings.host}:{settings.port}")
+    for watch in (stalls, KeyExpiryAlerts(access.ring.records, alert)):
+        stack.push_async_callback(_cancel, asyncio.create_task(watch.run()))
     readiness = health.Readiness(_make_checks(producer, redis, ledger, reads, feeds, stalls), feeds.notify)
     access.owners.read = partial(_read_channel, ledger, reads)
     changes = PolicyChanges(submitter, ledger, reads, settings.publish_interval_ms, settings.policy_approval_skus)
@@ -175,6 +181,10 @@ def _make_handlers(
     channel_feeds = ChannelFeeds(
         hub, CatchUp(hub, feeds.source), known, snapshots, lambda: readiness.latest, feeds.open_feeds
     )
+    webhooks = make_webhooks(known)
+    shown, series = make_health(settings, stack, redis, producer, name, readiness, stalls, feeds, snapshots, webhooks)
+    metrics = _make_metrics(batcher, submitter, feeds, snapshots, readiness, stalls)
+    metrics.listener = series.answered
     return Handlers(
         orders=OrderHandlers(batcher, ledger, reads, stale),
         approvals=ApprovalHandlers(batcher, ledger, reads, policy_requests),
@@ -198,9 +208,10 @@ def _make_handlers(
             feeds.orders, feeds.tail, feeds.history, lambda: readiness.latest, feeds.open_feeds
         ),
         readiness=readiness,
-        metrics=_make_metrics(batcher, submitter, feeds, snapshots, readiness, stalls),
+        health=shown,
+        metrics=metrics,
         pages=BoardHandlers(),
-        webhooks=make_webhooks(known),
+        webhooks=webhooks,
         post_ticket=access.tickets.post,
     )
 
@@ -254,7 +265,7 @@ async def _read_channel(ledger: Ledger, reads: SettledReads, order_id: str) -> s
 
 
 async def _alert(event_producer: InputEventProducer, settings: Settings, rows: Sequence[OutputRow]) -> None:
-    """Write alerts of stalls. Raises NotTaken."""
+    """Write alerts. Raises NotTaken."""
     deadline = asyncio.get_running_loop().time() + settings.request_seconds
     await event_producer.write(
         ALERTS.full_name(settings.app_id), [(key, value or b"") for key, value in rows], deadline

@@ -53,7 +53,17 @@ _BOUNDS: dict[str, tuple[int, int]] = {
     "connections_per_address_max": (1, 1_000_000),
 }
 # Variables that other modules, the tests and the deployment read. A `*` stands for any text.
-_KNOWN_ELSEWHERE = ("FAILPOINTS", "KEY", "INTAKE_*_SECRET", "INTAKE_*_TOKEN", "MAPPINGS", "SOAK_*", "TEST_*")
+_KNOWN_ELSEWHERE = (
+    "FAILPOINTS",
+    "KEY",
+    "ALERTS_*_SECRET",
+    "ALERTS_*_URL",
+    "INTAKE_*_SECRET",
+    "INTAKE_*_TOKEN",
+    "MAPPINGS",
+    "SOAK_*",
+    "TEST_*",
+)
 # The likeness of `PRT` and `PORT` is 0.86, that of `REDIS_PORT` and `REDIS_PASSWORD` 0.75.
 _MISSPELT = 0.8
 _SUGGESTED = 0.6
@@ -98,6 +108,7 @@ class Settings(ServerAccess):
     webhook_failing_seconds: int = field(
         default=432_000, metadata={"help": "how long every call of a webhook fails before it is disabled"}
     )
+    alerts_file: str = field(default="", metadata={"help": "receivers and routes of alerts; empty: none are sent"})
     open: int = field(default=0, metadata={"help": "0: every call of the API needs a key; 1: none, on loopback only"})
     keys_file: str = field(default="", metadata={"help": "the API's keys; empty: access/keys.json below data"})
     origins: str = field(default="", metadata={"help": "origins whose pages may call the API, by comma; *: all"})

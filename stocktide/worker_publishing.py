@@ -23,7 +23,7 @@ from stocktide.streams.journal.log import KafkaLog
 from stocktide.streams.journal.trim import trim_journal
 from stocktide.streams.kafka.groups import adopt_offsets, publishing_group
 from stocktide.streams.kafka.publish import OutputRow
-from stocktide.streams.topics import CHANNEL_STOCK, JOURNAL, JOURNAL_POSITIONS, STOCK
+from stocktide.streams.topics import ALERTS, CHANNEL_STOCK, JOURNAL, JOURNAL_POSITIONS, STOCK
 from stocktide.tables.changelog_table import make_published_table
 from stocktide.tables.recovery.checkpoints import read_checkpoints
 from stocktide.worker_role import WorkerRole
@@ -46,7 +46,15 @@ class PublishingRole(WorkerRole):
         derivation = Derivation(positions, positions_topic, self.publisher, app_id, metrics, tick.work, open_log)
         workers = PartitionWorkers(JOURNAL.name, derivation.derive, self.app.membership, tick)
         self.workers[JOURNAL] = workers
-        self.stock = StockAgent(updates, self.publisher, updates_topic, settings.publish_interval_ms, metrics, tick)
+        self.stock = StockAgent(
+            updates,
+            self.publisher,
+            updates_topic,
+            ALERTS.full_name(app_id),
+            settings.publish_interval_ms,
+            metrics,
+            tick,
+        )
         self._consume(JOURNAL, workers.follow)
         self._consume(STOCK, self.stock.follow)
         self.app.on_restored = self._on_restored

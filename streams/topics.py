@@ -84,6 +84,10 @@ WEBHOOK_ACKS = Topic(
 WEBHOOK_HEALTH = Topic(
     "webhook-health", "name/partition", "agents.webhooks.endpoint", "success, lag and failures", "compact", partitions=1
 )
+# A row is worth nothing after seconds.
+PROCESSES = Topic(
+    "processes", "process", "worker, api", "what each process says of itself", "compact,delete", HOUR_MS, partitions=1
+)
 
 TOPICS: tuple[Topic, ...] = (
     ORDERS,
@@ -103,6 +107,7 @@ TOPICS: tuple[Topic, ...] = (
     WEBHOOK_ACKS,
     WEBHOOK_HEALTH,
     INTAKE,
+    PROCESSES,
 )
 
 

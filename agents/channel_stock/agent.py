@@ -39,6 +39,9 @@ ROWS_PER_TURN = 50
 UPDATES_PER_TURN = 250
 # After a write failed with an unexpected error.
 RETRY_SECONDS = 1.0
+# Updates wait so long for the alerts of their changes of mode, which are written before them so that none is lost with
+# a worker. Beyond that the updates go first: what a channel may sell does not depend on the topic `alerts`.
+ALERTS_FIRST_SECONDS = 1.0
 
 
 class ChannelPublisher:
@@ -52,6 +55,7 @@ class ChannelPublisher:
         table: PublishedTable,
         publisher: Publisher,
         topic: str,
+        alerts: str,
         conflation: Conflation,
         tick: PublicationTick,
         changed: asyncio.Event,
@@ -61,6 +65,7 @@ class ChannelPublisher:
         self._table = table
         self._publisher = publisher
         self._topic = topic
+        self._alerts = alerts
         self._conflation = conflation
         self._tick = tick
         self._changed = changed
@@ -113,16 +118,28 @@ class ChannelPublisher:
         self.writing = bool(updates)
         return updates
 
+    def _begin_alerts(self, updates: list[DueUpdate]) -> asyncio.Task[object] | None:
+        """Begin to write the alerts of the changes of mode; None if there is none."""
+        alerts = [update.alert for update in updates if update.alert is not None]
+        if not alerts:
+            return None
+        return asyncio.create_task(self._publisher.publish(self._alerts, alerts, self.epoch))
+
     async def write(self, updates: list[DueUpdate]) -> None:
         """Publish updates and store them in the table, unless the epoch ends; then release their acks."""
         rows: dict[bytes, bytes | None] = {update.key: update.value for update in updates}
+        alerting = self._begin_alerts(updates)
         while True:
             try:
+                if alerting is not None:
+                    await asyncio.wait((alerting,), timeout=ALERTS_FIRST_SECONDS)
                 offsets = await self._publisher.publish(
                     self._topic, rows.items(), self.epoch, to_partition=lambda _: self._partition
                 )
                 with self._tick.work.running():
                     self._table.write(self._partition, rows, offsets[self._partition])
+                if alerting is not None:
+                    await alerting
             except MembershipLost:
                 return
             except Exception as error:
@@ -143,13 +160,15 @@ CompareRows = Callable[[dict[int, ChannelPublisher]], Coroutine[Any, Any, None]]
 
 
 class StockAgent:
-    """All partitions of `stock` assigned to this worker. `topic` is the full name of `channel-stock`."""
+    """All partitions of `stock` assigned to this worker. `topic` and `alerts` are the full names of
+    `channel-stock` and `alerts`."""
 
     def __init__(
         self,
         table: PublishedTable,
         publisher: Publisher,
         topic: str,
+        alerts: str,
         interval_ms: int,
         metrics: WorkerMetrics,
         tick: PublicationTick,
@@ -157,6 +176,7 @@ class StockAgent:
         self._table = table
         self._publisher = publisher
         self._topic = topic
+        self._alerts = alerts
         self._interval_ms = interval_ms
         self._metrics = metrics
         self._tick = tick
@@ -234,7 +254,15 @@ class StockAgent:
             lambda key: self._table.read(partition, key), self._interval_ms, time.monotonic, self._stretch
         )
         return ChannelPublisher(
-            partition, epoch, self._table, self._publisher, self._topic, conflation, self._tick, self._changed
+            partition,
+            epoch,
+            self._table,
+            self._publisher,
+            self._topic,
+            self._alerts,
+            conflation,
+            self._tick,
+            self._changed,
         )
 
     def _tasks(self) -> list[asyncio.Task[None]]:

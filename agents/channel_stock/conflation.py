@@ -10,14 +10,16 @@ published or replaced by an update of a later chunk, whose ack then covers it.
 
 from __future__ import annotations
 
+import hashlib
 import heapq
 from collections import OrderedDict, defaultdict
 from collections.abc import Callable
 
 import msgspec
-from msgspec import Struct
+from msgspec import UNSET, Struct
 
-from stocktide.streams.contract.documents import ChannelStock, ChannelUpdate, encode
+from stocktide.streams.contract.documents import ChannelStock, ChannelUpdate, PublishedAlert, encode
+from stocktide.streams.kafka.publish import OutputRow
 from stocktide.streams.topics import join_key
 
 # Offers (of a SKU to a channel) cached in memory, in front of the table: some 100 MB.
@@ -75,11 +77,12 @@ class _OfferState(Struct, gc=False):
 
 
 class DueUpdate(Struct, frozen=True, gc=False):
-    """A row of `channel-stock` to be published."""
+    """A row of `channel-stock` to be published; `alert` is the row of `alerts` of a change of mode."""
 
     key: bytes
     value: bytes
     pending_ack: PendingAck | None
+    alert: OutputRow | None = None
 
 
 class Conflation:
@@ -137,8 +140,11 @@ class Conflation:
             while states and len(updates) < count_max:
                 state = states.pop()
                 if state.pending is not None and state.due_at == self._times[0]:
-                    state.published, state.published_at = state.pending, now
-                    updates.append(DueUpdate(state.key, _encode_row(state, state.pending), state.pending_ack))
+                    before, state.published, state.published_at = state.published, state.pending, now
+                    has_switched = before is not None and before.mode != state.published.mode
+                    alert = _encode_switch(state, before.mode, state.published) if before and has_switched else None
+                    row = _encode_row(state, state.published)
+                    updates.append(DueUpdate(state.key, row, state.pending_ack, alert))
                     state.pending = state.pending_ack = None
             if not states:
                 del self._due[heapq.heappop(self._times)]
@@ -208,3 +214,22 @@ def _encode_row(state: _OfferState, offer: ChannelStock) -> bytes:
             available_from=offer.available_from,
         )
     )
+
+
+def _encode_switch(state: _OfferState, mode_before: str, offer: ChannelStock) -> OutputRow:
+    """The alert of a change of mode; a repeat gives the same row. A first offer is none."""
+    place = f"{state.channel}\n{state.sku}\n{state.version}".encode()
+    alert = PublishedAlert(
+        id=f"mode-{hashlib.blake2b(place, digest_size=12).hexdigest()}",
+        type="mode_switched",
+        sku=state.sku,
+        channel=state.channel,
+        quantity=offer.preorder_remaining if offer.mode == "preorder" else offer.quantity,
+        event_id=UNSET,
+        event_type=UNSET,
+        at=state.as_of,
+        batch=0,
+        mode_before=mode_before,
+        mode=offer.mode,
+    )
+    return state.sku.encode(), encode(alert)

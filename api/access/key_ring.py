@@ -69,6 +69,10 @@ class KeyRing:
     def __len__(self) -> int:
         return len(self._known)
 
+    def records(self) -> list[KeyRecord]:
+        """Every key that is known."""
+        return [known.record for known in self._known.values()]
+
     def authenticate(self, text: str) -> Caller | None:
         """The caller that presents a key; None where it is unknown, wrong or expired, after the same work."""
         digest = digest_of(text)

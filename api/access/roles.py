@@ -50,6 +50,8 @@ ROLES_OF: Mapping[tuple[str, str], Roles] = {
     ("GET", "/v1/dead-letters/{partition}/{offset}"): _WATCHERS,
     ("POST", "/v1/dead-letters/{partition}/{offset}/retry"): _OPERATORS,
     ("POST", "/v1/dead-letters/{partition}/{offset}/drop"): _OPERATORS,
+    ("GET", "/v1/health"): _WATCHERS,
+    ("GET", "/v1/health/series"): _WATCHERS,
     ("GET", "/v1/webhooks"): _WATCHED_SHOP,
     ("GET", "/v1/webhooks/{name}"): _WATCHED_SHOP,
     ("PUT", "/v1/webhooks/{name}"): _SHOP,

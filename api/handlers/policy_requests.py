@@ -98,7 +98,7 @@ class PolicyRequestHandlers:
         if len(waiting) >= WAITING_MAX:
             return problems.problem_response(409, "too_many_waiting", f"{WAITING_MAX} requests wait already.")
         headers = problems.location(APPROVAL_PATH, id=asked.id)
-        return problems.json_response((await self._requests.write(asked)).view(), 202, headers)
+        return problems.json_response((await self._requests.ask(asked)).view(), 202, headers)
 
     async def waiting(self) -> list[PolicyRequest]:
         """All requests that wait."""

@@ -90,6 +90,20 @@ def watch_calls(handlers: Handlers) -> tuple[Route, ...]:
             answers={200: documents.AlertTypes},
         ),
         *dead_letter_calls(handlers),
+        Route(
+            "GET",
+            "/v1/health",
+            handlers.health.get,
+            "How each part of the system is, what waits, and why",
+            answers={200: documents.SystemHealth},
+        ),
+        Route(
+            "GET",
+            "/v1/health/series",
+            handlers.health.series,
+            "What this API process did in the last 10 minutes",
+            answers={200: documents.HealthSeries},
+        ),
     )
 
 

@@ -29,6 +29,7 @@ from stocktide.api.handlers.policy_requests import PolicyRequestHandlers
 from stocktide.api.handlers.pools import PoolHandler
 from stocktide.api.handlers.stock import StockHandlers
 from stocktide.api.handlers.stock_list import StockListHandler
+from stocktide.api.handlers.system_health import SystemHealthHandlers
 from stocktide.api.handlers.webhooks import WebhookHandlers
 from stocktide.api.metrics import ApiMetrics
 from stocktide.api.requests import ACTOR_HEADER
@@ -103,6 +104,7 @@ class Handlers(Struct, frozen=True):
     sockets: SocketHandler
     order_feeds: OrderFeedHandler
     readiness: Readiness
+    health: SystemHealthHandlers
     metrics: ApiMetrics
     pages: BoardHandlers
     stock_list: StockListHandler

@@ -66,6 +66,7 @@ OF_TOPICS: Mapping[Topic, Mapping[str, Any]] = {
     topics.WEBHOOK_ACKS: {"acknowledged": Any},
     topics.WEBHOOK_HEALTH: {"health": PartitionHealth},
     topics.INTAKE: {"webhook": Envelope},
+    topics.PROCESSES: {"status": documents.ProcessStatus},
 }
 # What others write into topics; Stocktide writes all others.
 RECEIVED_TOPICS = frozenset((topics.ORDERS, topics.MOVEMENTS))

@@ -13,7 +13,9 @@ from urllib.parse import urlsplit
 
 import click
 
-from stocktide.doctor.finding import Finding, Severity, note
+from stocktide.agents.notify.config import AlertsFileError
+from stocktide.alerts_settings import read_alerts
+from stocktide.doctor.finding import Finding, Severity, good, note, wrong
 from stocktide.doctor.kafka import examine_kafka
 from stocktide.doctor.progress import examine_processes, examine_progress
 from stocktide.doctor.redis_server import examine_redis
@@ -53,7 +55,18 @@ async def examine(settings: Settings) -> list[Finding]:
     """Examine Kafka, Redis, the processes and their progress, all at once."""
     examinations = (examine_kafka, examine_redis, examine_processes, examine_progress)
     found = await asyncio.gather(*(examine_part(settings) for examine_part in examinations))
-    return [*judge_encryption(settings), *chain.from_iterable(found)]
+    return [*judge_encryption(settings), *judge_alerts(settings), *chain.from_iterable(found)]
+
+
+def judge_alerts(settings: Settings) -> Iterator[Finding]:
+    """The file of alerts."""
+    try:
+        config = read_alerts(settings)
+    except AlertsFileError as error:
+        yield wrong(f"STOCKTIDE_ALERTS_FILE cannot be used, so no worker starts: {error}")
+    else:
+        if config is not None:
+            yield good(f"alerts go to {len(config.receivers)} receivers; `stocktide alerts test` tries them")
 
 
 def judge_encryption(settings: Settings) -> Iterator[Finding]:

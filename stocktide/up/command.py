@@ -16,6 +16,7 @@ from pathlib import Path
 
 import click
 
+from stocktide.alerts_settings import read_alerts
 from stocktide.embedded.ports import is_port_free
 from stocktide.main_loop import run_unless_stopped
 from stocktide.progress import Echo
@@ -60,6 +61,7 @@ def _folder(settings: Settings, name: str) -> Iterator[Path]:
 async def _run(
     settings: Settings, options: UpOptions, echo: Echo, when_ready: WhenReady | None, until_done: bool
 ) -> int:
+    read_alerts(settings)  # a wrong file ends it before anything starts
     with _stop_signals() as signals:
         async with lock_folder(settings.data, echo) as folder:
             system = System(replace(settings, data=folder), options, echo)

@@ -580,6 +580,8 @@ class PublishedAlert(_Document, frozen=True, kw_only=True):
     offset: int | UnsetType | None = UNSET
     reason: str | UnsetType = UNSET
     detail: str | UnsetType = UNSET
+    mode_before: str | UnsetType = UNSET
+    mode: str | UnsetType = UNSET
 
 
 class AlertPage(_Document, frozen=True):
@@ -712,6 +714,101 @@ class Status(_Document, frozen=True):
 
     ready: bool
     reasons: dict[str, str]
+
+
+class StalledPart(_Document, frozen=True):
+    """A part of a process whose `pending` work has made no progress for `seconds`; `topic` is a full name."""
+
+    part: str
+    topic: str | None
+    pending: int
+    seconds: float
+    detail: str
+
+
+class RecoveryStatus(_Document, frozen=True):
+    """How far a recovery of Redis is; `total` 0: unknown."""
+
+    phase: str
+    done: int
+    total: int
+
+
+class AuditStatus(_Document, frozen=True):
+    """The last audit: when it ended, how long it took, the keys that drift, null where that
+    is not known; `unfinished` says why not all could be checked, null where all was."""
+
+    at: str
+    seconds: float
+    drifts: int | None
+    unfinished: str | None
+
+
+ProcessKind = Annotated[str, _one_of("worker", "api")]
+
+
+class ProcessStatus(_Document, frozen=True, kw_only=True):
+    """A row of `processes`: what a process says of itself every 5 s. An older row says nothing any more."""
+
+    process: str
+    kind: ProcessKind
+    at: str
+    reasons: list[str]
+    stalls: list[StalledPart]
+    # Of the worker that owns the shard, while it brings Redis back.
+    recovery: RecoveryStatus | None = None
+    audit: AuditStatus | None = None
+
+
+HealthState = Annotated[str, _one_of("ok", "waiting", "stalled", "unknown")]
+
+
+class PartHealth(_Document, frozen=True):
+    """How a part of the system is. `waiting`: work waits and moves; `stalled`: it does not, or somebody is needed;
+    `unknown`: nobody can say. `waiting` counts what waits, `seconds` says since when; null where it is not known."""
+
+    part: str
+    state: HealthState
+    waiting: int | None
+    seconds: float | None
+    detail: str
+
+
+class ProcessHealth(_Document, frozen=True):
+    """A worker or an API; `seconds` since it last said something."""
+
+    process: str
+    kind: ProcessKind
+    state: HealthState
+    seconds: float
+    detail: str
+
+
+class SystemHealth(_Document, frozen=True):
+    """How all parts are, and the processes that were heard of within 10 minutes. `ready` as `/readyz` of this API."""
+
+    ready: bool
+    as_of: str
+    parts: list[PartHealth]
+    processes: list[ProcessHealth]
+
+
+class SeriesValues(_Document, frozen=True, kw_only=True):
+    """Values by interval, oldest first; null where nothing was measured. Times of orders are within 5 %."""
+
+    orders_per_second: list[float | None]
+    rejections_per_second: list[float | None]
+    order_p50_ms: list[float | None]
+    order_p99_ms: list[float | None]
+    updates_per_second: list[float | None]
+
+
+class HealthSeries(_Document, frozen=True):
+    """What this API process did in the last 10 minutes; the last interval ends at `ends_at`."""
+
+    interval_seconds: int
+    ends_at: str
+    series: SeriesValues
 
 
 class FeedPosition(_Document, frozen=True):

@@ -41,6 +41,11 @@ def webhooks_group(app_id: str) -> str:
     return f"{app_id}:webhooks"
 
 
+def alerts_group(app_id: str, receiver: str) -> str:
+    """The group that sends alerts to one receiver: each has its own, so that one that is down delays no other."""
+    return f"{app_id}:alerts:{receiver}"
+
+
 async def committed_offsets(admin: AIOKafkaAdminClient, app_id: str) -> dict[TopicPartition, int]:
     """The committed offsets of both groups. Those of an older version, which had one group, count where the publishing
     group has none. Raises KafkaError."""

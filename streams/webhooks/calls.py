@@ -1,7 +1,8 @@
 """Signed calls of webhooks, by Standard Webhooks 1.0.0.
 
 In: a webhook, an id and a body. Out: a `CallResult`; nothing is raised for what a receiver does. The client follows no
-redirect, uses no proxy of the environment, dials only addresses that `addresses` lets pass, and reads no answer's body.
+redirect, uses no proxy of the environment, dials only addresses that `addresses` lets pass, and reads an answer's body
+only where it is asked to.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from email.utils import parsedate_to_datetime
 
 import aiohttp
@@ -26,7 +27,7 @@ CALL_SECONDS_MAX = 15.0
 RETRY_AFTER_SECONDS_MAX = 3_600.0
 # A resolved name is used again for so long.
 DNS_SECONDS = 10
-# Of an answer's head; its body is not read.
+# Of an answer's head.
 HEADER_BYTES_MAX = 8_190
 GONE = 410
 
@@ -78,19 +79,30 @@ async def call(session: aiohttp.ClientSession, webhook: Webhook, message_id: str
         "webhook-timestamp": str(timestamp),
         "webhook-signature": sign(webhook.signing_secrets(now), message_id, timestamp, body),
     }
+    result, _ = await post(session, URL(webhook.url), body, headers)
+    return result
+
+
+async def post(
+    session: aiohttp.ClientSession, url: URL, body: bytes, headers: Mapping[str, str], answer_bytes: int = 0
+) -> tuple[CallResult, bytes]:
+    """One attempt, and the beginning of the answer's body: `answer_bytes` at the most."""
+    now, begins = now_ms(), b""
     try:
-        async with session.post(URL(webhook.url), data=body, headers=headers, allow_redirects=False) as answer:
+        async with session.post(url, data=body, headers=headers, allow_redirects=False) as answer:
             status, asked = answer.status, answer.headers.get("Retry-After")
+            while len(begins) < answer_bytes and (chunk := await answer.content.read(answer_bytes - len(begins))):
+                begins += chunk
     except TimeoutError:
-        return CallResult(0, f"no answer within {CALL_SECONDS_MAX:.0f} s")
+        return CallResult(0, f"no answer within {CALL_SECONDS_MAX:.0f} s"), b""
     except aiohttp.ClientConnectorError as error:
         refused = isinstance(error.os_error, AddressRefused) or "STOCKTIDE_WEBHOOK_ALLOW" in str(error.os_error)
-        return CallResult(0, "address_not_allowed" if refused else f"no connection: {type(error).__name__}")
+        return CallResult(0, "address_not_allowed" if refused else f"no connection: {type(error).__name__}"), b""
     except (aiohttp.ClientError, OSError, ValueError) as error:
-        return CallResult(0, f"no answer: {type(error).__name__}")
+        return CallResult(0, f"no answer: {type(error).__name__}"), b""
     if 200 <= status < 300:
-        return CallResult(status)
-    return CallResult(status, f"the answer was {status}", _parse_retry_after(asked, now))
+        return CallResult(status), begins
+    return CallResult(status, f"the answer was {status}", _parse_retry_after(asked, now)), begins
 
 
 def _parse_retry_after(text: str | None, now: int) -> float | None:

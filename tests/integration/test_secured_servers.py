@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import msgspec
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 
@@ -17,6 +18,8 @@ from tests.harness.api_client import WAIT_SECONDS_MAX, unique_name
 from tests.harness.certificates import Certificates, make_certificates
 from tests.harness.eventually import eventually
 from tests.harness.process import fetch, run_stocktide, started
+from tests.harness.receiver import ALLOW_LOOPBACK
+from tests.harness.robots import Robots, receivers_of, running_robots
 from tests.harness.secured_servers import (
     CLUSTER,
     GROUP,
@@ -44,14 +47,14 @@ def acl_line(app_id: str) -> str:
 async def allow_what_the_page_says(kafka: SecuredKafka, app_id: str) -> None:
     """Give the Kafka user the rights of the page."""
     lines = re.findall(r"^kafka-acls.sh .*$", OPERATIONS_PAGE.read_text(), re.MULTILINE)
-    assert len(lines) == 6
+    assert len(lines) == 7
     for line in lines:
         operations = tuple(re.findall(r"--operation (\w+)", line))
+        pattern = PREFIXED if "--resource-pattern-type prefixed" in line else LITERAL
         if named := re.search(r"--topic stocktide(\S*)", line):
-            pattern = PREFIXED if "--resource-pattern-type prefixed" in line else LITERAL
             await kafka.allow(TOPIC, app_id + named[1], operations, pattern)
         elif named := re.search(r"--group stocktide(\S*)", line):
-            await kafka.allow(GROUP, app_id + named[1], operations, LITERAL)
+            await kafka.allow(GROUP, app_id + named[1], operations, pattern)
         else:
             assert "--cluster" in line
             await kafka.allow(CLUSTER, "kafka-cluster", operations, LITERAL)
@@ -83,12 +86,25 @@ async def secured(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Sec
 
 
 @pytest.fixture(scope="module")
-async def running(secured: SecuredServers, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[RunningSystem]:
-    async with running_system(tmp_path_factory.mktemp("up") / "data", environ=secured.environ) as system:
+async def robots() -> AsyncIterator[Robots]:
+    async with running_robots() as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+async def running(
+    secured: SecuredServers, robots: Robots, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[RunningSystem]:
+    folder = tmp_path_factory.mktemp("up")
+    file = folder / "alerts.yaml"
+    routes = [{"receiver": "slack", "group_wait": "0s"}]
+    file.write_bytes(msgspec.yaml.encode({"receivers": receivers_of(robots, folder), "routes": routes}))
+    environ = {**secured.environ, **ALLOW_LOOPBACK, "STOCKTIDE_ALERTS_FILE": str(file)}
+    async with running_system(folder / "data", environ=environ) as system:
         yield system
 
 
-async def test_an_order_goes_through_secured_servers(running: RunningSystem) -> None:
+async def test_an_order_and_its_alert_go_through_secured_servers(running: RunningSystem, robots: Robots) -> None:
     async with running.client() as shop:
         sku = await shop.receive_new(5)
         order = (await shop.place(sku, 2)).body
@@ -97,6 +113,8 @@ async def test_an_order_goes_through_secured_servers(running: RunningSystem) -> 
         assert (await shop.stock(sku))["available"] == 3
         async with shop.feed("tmall") as feed:
             await feed.until(sku, quantity=3)
+            assert (await shop.place(sku, 3)).status == 201
+    await robots.until("slack", sku)
     assert PASSWORD not in running.output + running.logs
 
 

@@ -114,6 +114,8 @@ class RecordingPublisher:
         self.gate = asyncio.Event()
         self.gate.set()
         self.failures: list[Exception] = []
+        # Topics whose writes wait for the event.
+        self.held: dict[str, asyncio.Event] = {}
         # Writes that wait for the gate.
         self.waiting = 0
 
@@ -133,6 +135,8 @@ class RecordingPublisher:
     ) -> dict[int, int]:
         self.waiting += 1
         await self.gate.wait()
+        if topic in self.held:
+            await self.held[topic].wait()
         self.waiting -= 1
         if self.failures:
             raise self.failures.pop()

@@ -60,6 +60,8 @@ EXPECTED: dict[str, set[str]] = {
     "GET /v1/dead-letters/{partition}/{offset}": WATCHERS,
     "POST /v1/dead-letters/{partition}/{offset}/retry": {"operator"},
     "POST /v1/dead-letters/{partition}/{offset}/drop": {"operator"},
+    "GET /v1/health": WATCHERS,
+    "GET /v1/health/series": WATCHERS,
     "GET /v1/webhooks": WATCHERS | {"channel"},
     "GET /v1/webhooks/{name}": WATCHERS | {"channel"},
     "PUT /v1/webhooks/{name}": {"operator", "channel"},

@@ -17,7 +17,7 @@ from stocktide.streams.kafka.transport import Chunk
 from tests.harness.eventually import eventually
 from tests.unit.fakes import FakeEvent, FakeRecord, FakeTable, RecordingPublisher
 
-TOPIC = "t-channel-stock"
+TOPIC, ALERTS = "t-channel-stock", "t-alerts"
 
 
 def row(sku: str, version: int, quantity: int) -> bytes:
@@ -38,7 +38,8 @@ class StockHarness:
         self.agent = self.next_agent()
 
     def next_agent(self, partitions: Iterable[int] = range(4)) -> StockAgent:
-        agent = StockAgent(self.table, self.publisher, TOPIC, 10, WorkerMetrics(), PublicationTick(time.monotonic))  # type: ignore[arg-type]
+        tick = PublicationTick(time.monotonic)
+        agent = StockAgent(self.table, self.publisher, TOPIC, ALERTS, 10, WorkerMetrics(), tick)  # type: ignore[arg-type]
         agent.on_restored(partitions, self.compare)
         return agent
 
@@ -140,3 +141,34 @@ async def test_a_partition_that_takes_no_rows_does_not_hold_up_the_others(stock:
     assert not blocked.acked
     stock.publisher.gate.set()
     await eventually(lambda: blocked.acked and other.acked)
+
+
+async def test_a_change_of_mode_is_an_alert_before_it_is_an_update_and_a_repeat_is_the_same_row(
+    stock: StockHarness,
+) -> None:
+    await stock.process_all(row("A", 1, 5))
+    assert not stock.publisher.topics[ALERTS], "a first offer switches nothing"
+    stock.publisher.writes.clear()
+    stock.table.rows.clear()  # what was written is lost with the worker
+    before = stock.publisher.topics[TOPIC][0]
+    for _ in range(2):
+        stock.table.rows[2, before[0]] = before[1]
+        stock.agent = stock.next_agent()
+        await stock.process_all(row("A", 2, 4), row("A", 3, 0))
+    assert [topic for topic, _ in stock.publisher.writes] == [ALERTS, TOPIC, ALERTS, TOPIC]
+    first, repeat = stock.publisher.topics[ALERTS]
+    assert first == repeat
+    (alert, _) = stock.publisher.values(ALERTS)
+    expected = {"type": "mode_switched", "sku": "A", "channel": "jd", "mode_before": "in_stock", "mode": "sold_out"}
+    assert expected.items() <= alert.items() and alert["at"] == "x"
+
+
+async def test_updates_do_not_depend_on_the_topic_of_alerts(stock: StockHarness, monkeypatch: Any) -> None:
+    monkeypatch.setattr("stocktide.agents.channel_stock.agent.ALERTS_FIRST_SECONDS", 0.01)
+    await stock.process_all(row("A", 1, 5))
+    held = stock.publisher.held[ALERTS] = asyncio.Event()
+    event = await stock.process(row("A", 2, 0))
+    await eventually(lambda: len(stock.publisher.topics[TOPIC]) == 2)
+    assert not event.acked, "a successor would raise the alert once more"
+    held.set()
+    await eventually(lambda: event.acked)

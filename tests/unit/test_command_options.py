@@ -33,6 +33,7 @@ ARGUMENTS: dict[str, tuple[str, ...]] = {
 WITHOUT_A_SYSTEM = (
     *("loadtest compare", "loadtest judge", "loadtest report", "mapping test"),
     *("loadtest-tester", "demo", "up", "worker", "api"),
+    *("alerts check", "alerts test"),
     *("keys first", "keys add", "keys list", "keys rotate", "keys revoke"),
 )
 # Usage errors, whatever runs.

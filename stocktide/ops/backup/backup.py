@@ -51,6 +51,7 @@ from stocktide.streams.topics import (
     ORDERS,
     POLICIES,
     POLICY_REQUESTS,
+    PROCESSES,
     RESERVATIONS,
     STOCK,
     WEBHOOK_ACKS,
@@ -63,6 +64,7 @@ from stocktide.wait_for_servers import wait_for_kafka
 
 # Each topic is copied before its source; the committed offsets are read before all of them.
 BACKUP_ORDER: tuple[Topic, ...] = (
+    PROCESSES,
     JOURNAL_POSITIONS,
     WEBHOOK_HEALTH,
     WEBHOOK_ACKS,

@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from aiokafka import AIOKafkaProducer
-from msgspec.json import encode
+from msgspec.json import decode, encode
 
 from stocktide.api.policy_requests import Decided
 from stocktide.api.requests import ACTOR_HEADER
 from stocktide.embedded.ports import pick_free_port
 from stocktide.streams.contract.times import now_ms
-from stocktide.streams.topics import POLICY_REQUESTS
+from stocktide.streams.kafka.read_topic import open_consumer, read_topic
+from stocktide.streams.topics import ALERTS, POLICY_REQUESTS
 from tests.harness.api_client import ApiAnswer, ApiTestClient, open_client, unique_name
 from tests.harness.events import stock_received
 from tests.harness.process import StocktideProcess, started
@@ -70,6 +71,19 @@ async def test_a_policy_is_set_when_a_second_person_approves_it(shop: ApiTestCli
     rows = await shop.get("/v1/audit?actor=ben&format=csv")
     assert isinstance(rows.body, bytes)
     assert asked.body["id"].encode() in rows.body
+
+
+async def test_an_alert_says_that_a_policy_waits(shop: ApiTestClient, running: RunningSystem) -> None:
+    sku, channel = await shop.receive_new(1), unique_name("shop")
+    asked = (await ask(shop, f"/v1/policies/{channel}/{sku}", {"buffer": 4})).body
+    consumer = await open_consumer(running.ready["kafka"], ALERTS.full_name(running.app_id))
+    found: list[Any] = []
+    async for _, records in read_topic(consumer):
+        found += (decode(record.value or b"null") for record in records)
+    await consumer.stop()
+    (alert,) = [row for row in found if row.get("event_id") == asked["id"]]
+    assert (alert["type"], alert["sku"], alert["channel"]) == ("approval_waiting", sku, channel)
+    assert (alert["detail"], alert["at"]) == ("requested by anna: double eleven", asked["requested_at"])
 
 
 async def test_a_policy_that_was_changed_meanwhile_is_not_overwritten(shop: ApiTestClient) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import msgspec
@@ -116,3 +117,49 @@ async def test_what_the_ledger_would_refuse_again_is_not_sent(shop: ApiTestClien
     refused = await shop.post(f"{place_of(letter)}/retry")
     assert refused.problem == (409, "not_retriable") and "under a new one" in refused.body["detail"]
     assert (await shop.get(place_of(letter))).body["state"] == "open"
+
+
+async def test_every_part_of_a_system_that_runs_has_a_state_and_no_number_that_nobody_knows(
+    shop: ApiTestClient,
+) -> None:
+    sku = await shop.receive_new(5)
+    assert (await shop.place(sku)).status == 201
+
+    def is_heard(answer: Any) -> bool:
+        return any(each["kind"] == "worker" for each in answer.body["processes"])
+
+    health = msgspec.convert(await shop.get_when("/v1/health", is_heard), documents.SystemHealth)
+    assert health.ready
+    parts = {part.part: part for part in health.parts}
+    names = "kafka redis outbox settling deciding derivations redo audit webhooks intake feeds workers"
+    assert " ".join(parts) == names
+    assert {parts[name].state for name in ("kafka", "redis", "redo", "webhooks", "feeds", "workers")} == {"ok"}
+    assert parts["outbox"].waiting is not None and parts["settling"].state in ("ok", "waiting")
+    assert (parts["audit"].state, parts["audit"].waiting) == ("unknown", None), "none has run yet"
+    assert {(each.kind, each.state) for each in health.processes} == {("worker", "ok"), ("api", "ok")}
+    assert all(each.seconds < 20 for each in health.processes)
+
+
+async def test_many_boards_cost_what_one_costs(shop: ApiTestClient) -> None:
+    answers = await asyncio.gather(*(shop.get("/v1/health") for _ in range(50)))
+    assert len({answer.body["as_of"] for answer in answers}) <= 2
+
+
+async def test_the_series_show_the_orders_of_this_process(shop: ApiTestClient) -> None:
+    sku = await shop.receive_new(5)
+    for quantity in (1, 1, 9):
+        await shop.place(sku, quantity)
+
+    def are_counted(answer: Any) -> bool:
+        return any(answer.body["series"]["rejections_per_second"][-2:])
+
+    body = await shop.get_when("/v1/health/series", are_counted)
+    shown = msgspec.convert(body, documents.HealthSeries)
+    series = body["series"]
+    assert shown.interval_seconds == 5 and {len(values) for values in series.values()} == {120}
+    for orders, rejections, p50, p99 in zip(
+        *(series[name] for name in ("orders_per_second", "rejections_per_second", "order_p50_ms", "order_p99_ms")),
+        strict=True,
+    ):
+        assert (p50 is None) == (p99 is None) == (not orders and not rejections)
+        assert p50 is None or 0 < p50 <= p99
