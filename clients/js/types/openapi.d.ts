@@ -2602,14 +2602,14 @@ export interface components {
         };
         /**
          * Holder
-         * @description Whose key this is. `channel` and `warehouses` are null where they do not limit it.
+         * @description Whose key this is. `channel` and `warehouses` are there where they limit it.
          */
         Holder: {
             role: string;
             holder: string;
-            channel: string | null;
-            warehouses?: string[] | null;
             rights: string[];
+            channel?: string;
+            warehouses?: string[];
         };
         /**
          * Status
