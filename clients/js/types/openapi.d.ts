@@ -705,6 +705,46 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/health": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * How each part of the system is, what waits, and why
+         * @description Roles: approver, operator, viewer.
+         */
+        get: operations["get_health"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/health/series": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * What this API process did in the last 10 minutes
+         * @description Roles: approver, operator, viewer.
+         */
+        get: operations["get_health_series"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/v1/policies/{channel}": {
         parameters: {
             query?: never;
@@ -2227,6 +2267,8 @@ export interface components {
             offset?: number | null;
             reason?: string;
             detail?: string;
+            mode_before?: string;
+            mode?: string;
         };
         /**
          * AlertTypes
@@ -2277,6 +2319,62 @@ export interface components {
         DeadLetterPlace: {
             partition: number;
             offset: number;
+        };
+        /**
+         * SystemHealth
+         * @description How all parts are, and the processes that were heard of within 10 minutes. `ready` as `/readyz` of this API.
+         */
+        SystemHealth: {
+            ready: boolean;
+            as_of: string;
+            parts: components["schemas"]["PartHealth"][];
+            processes: components["schemas"]["ProcessHealth"][];
+        };
+        /**
+         * PartHealth
+         * @description How a part of the system is. `waiting`: work waits and moves; `stalled`: it does not, or somebody is needed;
+         *         `unknown`: nobody can say. `waiting` counts what waits, `seconds` says since when; null where it is not known.
+         */
+        PartHealth: {
+            part: string;
+            /** @enum {string} */
+            state: "ok" | "stalled" | "unknown" | "waiting";
+            waiting: number | null;
+            seconds: number | null;
+            detail: string;
+        };
+        /**
+         * ProcessHealth
+         * @description A worker or an API; `seconds` since it last said something.
+         */
+        ProcessHealth: {
+            process: string;
+            /** @enum {string} */
+            kind: "api" | "worker";
+            /** @enum {string} */
+            state: "ok" | "stalled" | "unknown" | "waiting";
+            seconds: number;
+            detail: string;
+        };
+        /**
+         * HealthSeries
+         * @description What this API process did in the last 10 minutes; the last interval ends at `ends_at`.
+         */
+        HealthSeries: {
+            interval_seconds: number;
+            ends_at: string;
+            series: components["schemas"]["SeriesValues"];
+        };
+        /**
+         * SeriesValues
+         * @description Values by interval, oldest first; null where nothing was measured. Times of orders are within 5 %.
+         */
+        SeriesValues: {
+            orders_per_second: (number | null)[];
+            rejections_per_second: (number | null)[];
+            order_p50_ms: (number | null)[];
+            order_p99_ms: (number | null)[];
+            updates_per_second: (number | null)[];
         };
         /**
          * PolicyAnswer
@@ -2504,14 +2602,14 @@ export interface components {
         };
         /**
          * Holder
-         * @description Whose key this is. `channel` and `warehouses` are null where they do not limit it.
+         * @description Whose key this is. `channel` and `warehouses` are there where they limit it.
          */
         Holder: {
             role: string;
             holder: string;
-            channel: string | null;
-            warehouses?: string[] | null;
             rights: string[];
+            channel?: string;
+            warehouses?: string[];
         };
         /**
          * Status
@@ -4823,6 +4921,64 @@ export interface operations {
             429: components["responses"]["Refused429_1"];
             431: components["responses"]["Refused431_1"];
             503: components["responses"]["Refused503_3"];
+        };
+    };
+    get_health: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description How each part of the system is, what waits, and why */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["SystemHealth"];
+                };
+            };
+            400: components["responses"]["Refused400_2"];
+            401: components["responses"]["Refused401_1"];
+            403: components["responses"]["Refused403_1"];
+            408: components["responses"]["Refused408_1"];
+            414: components["responses"]["Refused414_1"];
+            417: components["responses"]["Refused417_1"];
+            429: components["responses"]["Refused429_1"];
+            431: components["responses"]["Refused431_1"];
+            503: components["responses"]["Refused503_1"];
+        };
+    };
+    get_health_series: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description What this API process did in the last 10 minutes */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["HealthSeries"];
+                };
+            };
+            400: components["responses"]["Refused400_2"];
+            401: components["responses"]["Refused401_1"];
+            403: components["responses"]["Refused403_1"];
+            408: components["responses"]["Refused408_1"];
+            414: components["responses"]["Refused414_1"];
+            417: components["responses"]["Refused417_1"];
+            429: components["responses"]["Refused429_1"];
+            431: components["responses"]["Refused431_1"];
+            503: components["responses"]["Refused503_1"];
         };
     };
     get_policies_by_channel: {
