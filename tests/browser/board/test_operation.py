@@ -45,7 +45,9 @@ async def test_a_dead_letter_shows_its_bytes_as_text_and_is_sent_again_or_droppe
         for order, verb, state in ((first, "Drop", "dropped"), (second, "Send again", "retried")):
             await page.view.get_by_role("listitem").filter(has_text=order).get_by_role("button", name=verb).focus()
             await page.view.keyboard.press("Enter")
+            await page.view.get_by_role("dialog").wait_for()
             await page.view.keyboard.press("Enter")
+            await expect(page.view.get_by_role("dialog")).to_have_count(0, timeout=20_000)
 
             def is_done(answer: Any, order: str = order) -> bool:
                 return any(item["key"] == order for item in answer.body["items"])
@@ -105,3 +107,48 @@ async def test_a_forced_order_is_rejected_with_a_reason(
         await expect(page.view.get_by_role("dialog")).to_have_count(0)
         decided = (await shop.get(f"/v1/approvals/{request}")).body
         assert (decided["state"], decided["comment"]) == ("rejected", "no friend of ours")
+
+
+@pytest.mark.parametrize(("width", "dark", "locale"), [(1360, True, "en-GB"), (NARROW, False, "zh-CN")])
+async def test_health_shows_each_part_and_what_was_measured(
+    chromium: Chromium, running: RunningSystem, tmp_path: Path, width: int, dark: bool, locale: str
+) -> None:
+    async with running.client() as shop:
+        sku = await shop.receive_new(30)
+        for _ in range(3):
+            assert (await shop.place(sku)).status == 201
+        health = (await shop.get("/v1/health")).body
+    page = await opened(chromium, running, "#/health", width=width, dark=dark, locale=locale)
+    await page.until("document.querySelectorAll('.plot canvas').length === 3")
+    rows = "document.querySelector('.health')?.tBodies[0].rows.length"
+    await page.until(f"{rows} === {len(health['parts'])}")
+    told = await page.view.get_by_role("img").first.get_attribute("aria-label")
+    assert told and ("/s" in told or "/秒" in told)
+    await check_page(page, tmp_path / "health.png")
+
+
+async def test_a_page_says_when_the_api_is_away_and_keeps_what_it_has_read(
+    chromium: Chromium, running: RunningSystem, tmp_path: Path
+) -> None:
+    page = await opened(chromium, running, "#/health")
+    await page.until("document.querySelector('.health') !== null")
+    await page.view.context.set_offline(True)
+    await expect(page.view.get_by_text("Shown is what was read").first).to_be_visible(timeout=30_000)
+    assert await page.evaluate("document.querySelector('.health') !== null")
+    await page.picture(tmp_path / "cut-off.png")
+    await page.evaluate("location.hash = '#/alerts'")
+    await expect(page.view.get_by_role("button", name="Try again")).to_be_visible(timeout=30_000)
+    await page.picture(tmp_path / "away.png")
+    assert await page.barriers() == []
+    await page.view.context.set_offline(False)
+    await expect(page.view.get_by_role("button", name="Try again")).to_have_count(0, timeout=30_000)
+
+
+async def test_the_history_of_modes_is_a_list_of_alerts(chromium: Chromium, running: RunningSystem) -> None:
+    sku = unique_name("mode")
+    async with running.client() as shop:
+        await shop.receive(sku, 9)
+        assert (await shop.place(sku, 6)).status == 201
+    page = await opened(chromium, running, f"#/alerts?type=mode_switched&sku={sku}")
+    row = page.view.get_by_role("row").filter(has_text=sku).filter(has_text="tmall")
+    await expect(row.filter(has_text="in stock → preorder")).to_have_count(1, timeout=20_000)
