@@ -45,7 +45,9 @@ async def test_a_dead_letter_shows_its_bytes_as_text_and_is_sent_again_or_droppe
         for order, verb, state in ((first, "Drop", "dropped"), (second, "Send again", "retried")):
             await page.view.get_by_role("listitem").filter(has_text=order).get_by_role("button", name=verb).focus()
             await page.view.keyboard.press("Enter")
+            await page.view.get_by_role("dialog").wait_for()
             await page.view.keyboard.press("Enter")
+            await expect(page.view.get_by_role("dialog")).to_have_count(0, timeout=20_000)
 
             def is_done(answer: Any, order: str = order) -> bool:
                 return any(item["key"] == order for item in answer.body["items"])
@@ -118,8 +120,8 @@ async def test_health_shows_each_part_and_what_was_measured(
         health = (await shop.get("/v1/health")).body
     page = await opened(chromium, running, "#/health", width=width, dark=dark, locale=locale)
     await page.until("document.querySelectorAll('.plot canvas').length === 3")
-    names = await page.evaluate("[...document.querySelectorAll('.health')[0].tBodies[0].rows].length")
-    assert names == len(health["parts"])
+    rows = "document.querySelector('.health')?.tBodies[0].rows.length"
+    await page.until(f"{rows} === {len(health['parts'])}")
     told = await page.view.get_by_role("img").first.get_attribute("aria-label")
     assert told and ("/s" in told or "/秒" in told)
     await check_page(page, tmp_path / "health.png")
