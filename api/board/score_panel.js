@@ -24,7 +24,7 @@ export class ScorePanel {
     const { words, client } = this.context;
     try {
       const page = await client.http.read("GET", PATH, { query: { days: DAYS }, signal });
-      if (page.items.length) this.part.draw(page.items, () => [this.#parts(page.items[0]), this.#days(page.items)]);
+      if (page.items.length) this.part.draw(page.items, () => [...this.#parts(page.items[0]), this.#days(page.items)]);
       else this.part.empty(words("reports.no_score"), words("reports.no_score_hint"));
     } catch (error) {
       if (!signal?.aborted) this.part.failed(error, () => this.read(signal));
@@ -39,11 +39,18 @@ export class ScorePanel {
     const rows = parts.map((part) => element("tr", {},
       element("th", { scope: "row", text: this.#name(part.name) }),
       element("td", { class: "number", text: format.percent(part.weight) }),
-      element("td", { class: "number", text: part.value === null ? words("reports.no_data") : `${format.number(part.value)} ${part.unit}` }),
-      element("td", { class: "number", text: `${format.number(part.goal)} … ${format.number(part.limit)} ${part.unit}` }),
+      element("td", { class: "number", text: this.#measured(part.value, part.unit) }),
+      element("td", { class: "number", text: `${this.#measured(part.goal, part.unit)} … ${this.#measured(part.limit, part.unit)}` }),
       element("td", { class: "number", text: known(part.points) })));
     const keys = ["reports.part", "reports.weight", "reports.value", "reports.goal_limit", "reports.points"];
-    return element("div", {}, head, this.#table("reports.score_parts", keys, rows));
+    return [head, this.#table("reports.score_parts", keys, rows)];
+  }
+
+  #measured(value, unit) {
+    const { words, format } = this.context;
+    if (value === null) return words("reports.no_data");
+    if (unit === "share") return format.percent(value);
+    return unit === "per order" ? words("reports.per_order", { value: format.percent(value) }) : `${format.number(value)} ${unit}`;
   }
 
   #days(items) {
@@ -57,7 +64,7 @@ export class ScorePanel {
 
   #table(label, keys, rows) {
     const { words } = this.context;
-    const heads = keys.map((key, index) => element("th", { scope: "col", class: index ? "number" : null, text: words(key) }));
+    const heads = keys.map((key, index) => element("th", { scope: "col", class: index && key !== "reports.score_bar" ? "number" : null, text: words(key) }));
     return scrolling(words(label), element("table", { class: "score" },
       element("caption", { class: "visually-hidden", text: words(label) }),
       element("thead", {}, element("tr", {}, ...heads)), element("tbody", {}, ...rows)));
