@@ -8,7 +8,7 @@ from yarl import URL
 from tests.harness.system import RunningSystem
 
 
-@pytest.mark.parametrize("path", ["/board/board.css", "/board/client/index.js", "/board/client/errors.js"])
+@pytest.mark.parametrize("path", ["/board/styles/base.css", "/board/client/index.js", "/board/client/errors.js"])
 async def test_a_file_in_a_folder_of_the_board_is_served(running: RunningSystem, path: str) -> None:
     async with running.client() as shop:
         answer = await shop.get(path)
