@@ -63,8 +63,8 @@ from stocktide.api_drain import Drain
 from stocktide.api_feeds import Feeds, make_consumer, make_feeds
 from stocktide.api_health import make_health, process_name
 from stocktide.api_policies import make_policy_requests
-from stocktide.api_topics import make_dead_letter_log, make_dead_letters, opener, topic_calls
 from stocktide.api_reports import prepare_reports
+from stocktide.api_topics import make_dead_letter_log, make_dead_letters, opener, topic_calls
 from stocktide.api_webhooks import prepare_webhooks
 from stocktide.errors import CommandError, StartError
 from stocktide.intake_settings import read_enabled_mappings
