@@ -28,14 +28,20 @@ demo: setup ## a small shop with a flash sale and a live board, on embedded serv
 double-eleven: setup ## one day of a shop, checked against numbers that were worked out by hand
 	@$(BIN)/python examples/double-eleven
 
-check: setup ## format, lint, types, docs, all tests: what CI runs
+# The programs that check the types of the JavaScript client, where there is npm.
+TOOLS := clients/js/node_modules/.package-lock.json
+$(TOOLS): clients/js/package-lock.json
+	@command -v npm >/dev/null || exit 0; npm ci --silent --no-audit --no-fund --prefix clients/js && touch $@ || true
+
+check: setup $(TOOLS) ## format, lint, types, docs, all tests: what CI runs
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m tests.check
 
-check-all: setup ## the same, and fail where Chromium, Redis, Prometheus or faketime is missing
+check-all: setup $(TOOLS) ## the same, and fail where a program that some tests need is missing
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m tests.check --all
 
 packages: ## install the Debian packages that some tests need (as root)
-	@apt-get -qq update && apt-get -qq install --yes --no-install-recommends chromium redis-server faketime prometheus
+	@apt-get -qq update && apt-get -qq install --yes --no-install-recommends \
+	  chromium redis-server faketime nodejs npm prometheus systemd
 
 helm: setup ## install the Helm that tests the chart, where there is Go
 	@GOBIN=$(CURDIR)/$(BIN) go install helm.sh/helm/v3/cmd/helm@$(HELM)

@@ -39,8 +39,8 @@ def make_app(
     app = web.Application(middlewares=[*outside, _guard(metrics, access)], client_max_size=CALL_BYTES_MAX)
     app.on_response_prepare.append(access.origins.add_headers)
     for route in routes:
-        # A name may hold any printable character; aiohttp's default for `{name}` excludes braces.
-        path = re.sub(r"{(\w+)}", r"{\1:[^/]+}", route.path)
+        # A name may hold any printable character; aiohttp's default for `{name}` excludes braces. `{path}` has folders.
+        path = re.sub(r"{(\w+)}", r"{\1:[^/]+}", route.path).replace("{path:[^/]+}", "{path:.+}")
         app.router.add_route(route.method, path, route.handler)
     return app
 

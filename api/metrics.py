@@ -43,6 +43,8 @@ class ApiMetrics:
         self._children: dict[tuple[str, str, int], Counter] = {}
         self._timers: dict[str, Histogram] = {}
         self._refresh: Callable[[], None] = lambda: None
+        # Called with each answered request, as it was counted.
+        self.listener: Callable[[str, str, int, float | None], None] = lambda *_: None
 
     def watch(self, numbers: Mapping[str, tuple[str, Callable[[], float]]]) -> None:
         """Register numbers: by name, the help text and the function of the value. What ends in `_total` is a counter,
@@ -67,6 +69,7 @@ class ApiMetrics:
             child = self._requests.labels(method, route, str(status))
             self._children[method, route, status] = child
         child.inc()
+        self.listener(method, route, status, seconds)
         if seconds is None:
             return
         timer = self._timers.get(route)

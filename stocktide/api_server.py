@@ -10,7 +10,7 @@ import contextlib
 import logging
 import socket
 import sys
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from functools import partial
 from importlib.metadata import version
@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from aiohttp import web
 from aiohttp.typedefs import Middleware
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
 from redis.asyncio import Redis
 
@@ -32,6 +32,7 @@ from stocktide.api.feeds.snapshots import SnapshotMonitor
 from stocktide.api.feeds.socket import SocketHandler
 from stocktide.api.feeds.sse import ChannelFeeds, FeedHandler
 from stocktide.api.handlers import health
+from stocktide.api.handlers.alerts import AlertsHandler
 from stocktide.api.handlers.approvals import ApprovalHandlers
 from stocktide.api.handlers.audit_log import AuditLogHandler
 from stocktide.api.handlers.board import BoardHandlers
@@ -41,6 +42,9 @@ from stocktide.api.handlers.intake import IntakeHandler
 from stocktide.api.handlers.order_lists import OrderListHandler
 from stocktide.api.handlers.orders import OrderHandlers
 from stocktide.api.handlers.policies import PolicyHandlers
+from stocktide.api.handlers.policy_changes import PolicyChanges
+from stocktide.api.handlers.policy_history import PolicyHistoryHandlers
+from stocktide.api.handlers.policy_preview import PolicyPreviewHandler
 from stocktide.api.handlers.pools import PoolHandler
 from stocktide.api.handlers.stock import StockHandlers
 from stocktide.api.handlers.stock_list import StockListHandler
@@ -57,7 +61,10 @@ from stocktide.api.stale.topic_copy import TopicCopy
 from stocktide.api_access import Access, make_access
 from stocktide.api_drain import Drain
 from stocktide.api_feeds import Feeds, make_consumer, make_feeds
+from stocktide.api_health import make_health, process_name
+from stocktide.api_policies import make_policy_requests
 from stocktide.api_reports import prepare_reports
+from stocktide.api_topics import make_dead_letter_log, make_dead_letters, opener, topic_calls
 from stocktide.api_webhooks import prepare_webhooks
 from stocktide.errors import CommandError, StartError
 from stocktide.intake_settings import read_enabled_mappings
@@ -67,8 +74,7 @@ from stocktide.settings import Settings, is_loopback
 from stocktide.streams.journal.log import KafkaLog
 from stocktide.streams.kafka.publish import OutputRow
 from stocktide.streams.kafka.raw_records import deliver_raw_records
-from stocktide.streams.kafka.read_topic import open_consumer
-from stocktide.streams.topics import ALERTS, AUDIT, JOURNAL, RESERVATIONS, STOCK, Topic
+from stocktide.streams.topics import ALERTS, AUDIT, JOURNAL, RESERVATIONS, STOCK
 from stocktide.streams.tracing import make_tracing
 from stocktide.tables.ledger.client import Ledger
 from stocktide.tables.ledger.connection import connect
@@ -133,7 +139,8 @@ async def _start(settings: Settings, stack: AsyncExitStack, listening: socket.so
     feeds = await make_feeds(settings, stack, producer, consumer, offsets)
     make_webhooks = await prepare_webhooks(settings, stack, producer)
     access = make_access(settings, redis)
-    handlers = _make_handlers(settings, stack, redis, producer, feeds, make_webhooks, access, tracing)
+    name = process_name(listening)
+    handlers = _make_handlers(settings, stack, redis, producer, feeds, make_webhooks, access, tracing, name)
     await handlers.readiness.check()
     reporting = report_while_waiting(logger.warning, "the API", handlers.readiness.trouble)
     for work in (feeds.source.run(), handlers.readiness.watch(), reporting, *access.watches()):
@@ -153,6 +160,7 @@ def _make_handlers(
     make_webhooks: Callable[[KnownChannels], WebhookHandlers],
     access: Access,
     tracing: Tracing | None,
+    name: str,
 ) -> Handlers:
     settlements = SettlementListener(redis, settings.app_id)
     settlements.start()
@@ -174,21 +182,34 @@ def _make_handlers(
         stack.push_async_callback(_cancel, asyncio.create_task(watch.run()))
     readiness = health.Readiness(_make_checks(producer, redis, ledger, reads, feeds, stalls), feeds.notify)
     access.owners.read = partial(_read_channel, ledger, reads)
+    changes = PolicyChanges(submitter, ledger, reads, settings.publish_interval_ms, settings.policy_approval_skus)
+    policy_requests = make_policy_requests(settings, stack, producer, changes)
     hub = feeds.hub
     snapshots = SnapshotMonitor(hub, lambda cursor, limit: reads.settled(lambda: ledger.read_known_skus(cursor, limit)))
     channel_feeds = ChannelFeeds(
         hub, CatchUp(hub, feeds.source), known, snapshots, lambda: readiness.latest, feeds.open_feeds
     )
+    webhooks, letters = make_webhooks(known), make_dead_letter_log(settings, stack)
+    shown, series = make_health(
+        settings, stack, redis, producer, name, readiness, stalls, feeds, snapshots, webhooks, letters
+    )
+    metrics = _make_metrics(batcher, submitter, feeds, snapshots, readiness, stalls)
+    metrics.listener = series.answered
     return Handlers(
         orders=OrderHandlers(batcher, ledger, reads, stale),
-        approvals=ApprovalHandlers(batcher, ledger, reads),
+        approvals=ApprovalHandlers(batcher, ledger, reads, policy_requests),
         order_lists=OrderListHandler(ledger, reads, stale),
         stock=StockHandlers(ledger, reads, stale),
         stock_list=StockListHandler(ledger, reads, stale),
-        audit_log=AuditLogHandler(_opener(settings, AUDIT)),
+        audit_log=AuditLogHandler(topic_calls(settings, AUDIT)),
+        alerts=AlertsHandler(topic_calls(settings, ALERTS)),
+        dead_letters=make_dead_letters(settings, letters),
         pools=PoolHandler(ledger, reads),
         history=_make_history(settings, redis, ledger, reads),
-        policies=PolicyHandlers(submitter, ledger, reads, settings.publish_interval_ms),
+        policies=PolicyHandlers(changes),
+        policy_preview=PolicyPreviewHandler(changes, reads),
+        policy_requests=policy_requests,
+        policy_history=PolicyHistoryHandlers(changes, opener(settings, AUDIT)),
         events=EventHandlers(event_producer, settings.app_id, settings.request_seconds, limits.future_ms),
         intake=IntakeHandler(event_producer, settings.app_id, read_enabled_mappings()),
         feeds=FeedHandler(channel_feeds),
@@ -197,9 +218,10 @@ def _make_handlers(
             feeds.orders, feeds.tail, feeds.history, lambda: readiness.latest, feeds.open_feeds
         ),
         readiness=readiness,
-        metrics=_make_metrics(batcher, submitter, feeds, snapshots, readiness, stalls),
+        health=shown,
+        metrics=metrics,
         pages=BoardHandlers(),
-        webhooks=make_webhooks(known),
+        webhooks=webhooks,
         reports=prepare_reports(settings, stack, producer),
         post_ticket=access.tickets.post,
     )
@@ -218,7 +240,7 @@ def _make_checks(
 
 
 def _make_stale_reads(settings: Settings, stack: AsyncExitStack, reads: SettledReads) -> StaleReads:
-    tables = PublishedTables(*(TopicCopy(_opener(settings, topic)) for topic in (STOCK, RESERVATIONS)))
+    tables = PublishedTables(*(TopicCopy(opener(settings, topic)) for topic in (STOCK, RESERVATIONS)))
     stale = StaleReads(reads, tables)
     stack.push_async_callback(stale.close)
     return stale
@@ -228,11 +250,6 @@ def _make_history(settings: Settings, redis: Redis, ledger: Ledger, reads: Settl
     journal = JOURNAL.full_name(settings.app_id)
     open_log = partial(KafkaLog, settings.kafka, journal, **settings.kafka_access())
     return HistoryHandler(ledger, reads, LedgerControl(redis, settings.app_id).settled, open_log)
-
-
-def _opener(settings: Settings, topic: Topic) -> Callable[[], Awaitable[AIOKafkaConsumer]]:
-    """What opens a reader of a topic at its beginning."""
-    return partial(open_consumer, settings.kafka, topic.full_name(settings.app_id), **settings.kafka_access())
 
 
 async def _read_channel(ledger: Ledger, reads: SettledReads, order_id: str) -> str | None:

@@ -40,6 +40,7 @@ _BOUNDS: dict[str, tuple[int, int]] = {
     "tick_ms": (10, 60_000),
     "park_seconds": (1, 604_800),
     "approval_seconds": (1, 604_800),
+    "policy_approval_skus": (0, 1_000_000_000),
     # A late count reads the movements of at most an hour ahead (tables/ledger/lua/includes/history.lua).
     "future_seconds_max": (0, 3_600),
     "request_seconds": (1, 300),
@@ -92,7 +93,10 @@ class Settings(ServerAccess):
     )
     tick_ms: int = field(default=200, metadata={"help": "how often the expiry step looks for what is due"})
     park_seconds: int = field(default=86_400, metadata={"help": "how long an early event waits for what it needs"})
-    approval_seconds: int = field(default=3_600, metadata={"help": "how long a forced order waits for its approval"})
+    approval_seconds: int = field(default=3_600, metadata={"help": "how long a request waits for its approval"})
+    policy_approval_skus: int = field(
+        default=0, metadata={"help": "a policy that moves the modes of more SKUs needs a second person; 0: none does"}
+    )
     future_seconds_max: int = field(default=600, metadata={"help": "how far ahead of our clock an event may be dated"})
     request_seconds: int = field(default=5, metadata={"help": "deadline of an API request"})
     drain_seconds: int = field(

@@ -25,6 +25,7 @@ from stocktide.agents.relay import Relay
 from stocktide.agents.relay_assignment import RelayAssignment, RunningRelay
 from stocktide.intake_settings import read_mappings, read_tokens
 from stocktide.settings import Settings
+from stocktide.streams.contract.documents import AuditStatus
 from stocktide.streams.journal.log import KafkaLog
 from stocktide.streams.kafka.groups import deciding_group
 from stocktide.streams.topics import ALERTS, DEAD_LETTERS, INTAKE, JOURNAL, MOVEMENTS, ORDERS
@@ -65,6 +66,7 @@ class DecidingRole(WorkerRole):
         self._relay_assignment = RelayAssignment(partial(self._make_relay, relay_redis))
         self._eviction = EvictionMonitor(redis)
         self.steps = {"expiry": StepStatus()}
+        self._audits: AuditSchedule | None = None
         dead_letters, alerts = DEAD_LETTERS.full_name(app_id), ALERTS.full_name(app_id)
         intake = make_intake(tracing, self.submitter, self.publisher, dead_letters, alerts, metrics)
         for topic, submit in ((ORDERS, submit_orders), (MOVEMENTS, submit_movements)):
@@ -116,6 +118,11 @@ class DecidingRole(WorkerRole):
         """The newest batch that this process has heard of as settled."""
         return self._settlements.newest
 
+    @property
+    def last_audit(self) -> AuditStatus | None:
+        """The last audit that this worker has made."""
+        return None if self._audits is None else self._audits.last
+
     def _make_relay(self, redis: Redis, assigned: Callable[[], bool]) -> Relay:
         settings = self._settings
         log = KafkaLog(settings.kafka, JOURNAL.full_name(settings.app_id), SHARD, **self._security)
@@ -133,7 +140,10 @@ class DecidingRole(WorkerRole):
         settings = self._settings
         audit = partial(run_audit_process, {**os.environ, **settings.as_environment()})
         alerts = ALERTS.full_name(settings.app_id)
-        return AuditSchedule(audit, self._owns_shard, settings.audit_interval, self.publisher, alerts, self.metrics)
+        self._audits = AuditSchedule(
+            audit, self._owns_shard, settings.audit_interval, self.publisher, alerts, self.metrics
+        )
+        return self._audits
 
     async def _count_keys(self) -> int:
         return int(await self._redis.dbsize())

@@ -10,16 +10,21 @@ import asyncio
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from aiokafka import AIOKafkaConsumer
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from aiokafka.errors import KafkaError
 from redis.asyncio import Redis
 
 from stocktide.agents.endpoint import WorkerEndpoint
 from stocktide.agents.metrics import WorkerMetrics
 from stocktide.agents.progress import ConsumingApp, Deciding, KafkaProbe, RedisProbe, WorkerProgress
+from stocktide.errors import StartError
 from stocktide.settings import DECIDE, PUBLISH, Settings
+from stocktide.streams.contract.documents import ProcessStatus, RecoveryStatus
+from stocktide.streams.contract.times import now_ms, rfc3339
 from stocktide.streams.kafka.admin import REQUEST_MS_MAX
 from stocktide.streams.kafka.publish import OutputRow, Publisher
-from stocktide.streams.topics import ALERTS
+from stocktide.streams.topics import ALERTS, PROCESSES
+from stocktide.tables.settlement.process_reporter import ProcessReporter, stalled_parts
 from stocktide.tables.settlement.stalls import StallMonitor
 from stocktide.worker_alerts import AlertsPart
 from stocktide.worker_deciding import DecidingRole
@@ -49,8 +54,14 @@ class Worker:
         self._roles: Sequence[WorkerRole] = [each for each in (self._deciding, publishing) if each is not None]
         self.endpoint = WorkerEndpoint(metrics.registry, self.troubles, self._refresh_metrics)
         self._kafka_probe = KafkaProbe(self._make_consumer)
-        self._stalls = StallMonitor(self._make_progress(redis).statuses, self._alert, f"worker {settings.worker_name}")
+        self._name = f"worker {settings.worker_name}"
+        self._stalls = StallMonitor(self._make_progress(redis).statuses, self._alert, self._name)
         self._watching_stalls: asyncio.Task[None] | None = None
+        # Of its own: what it says must not wait behind rows, nor for a membership.
+        self._producer = AIOKafkaProducer(**settings.kafka_client(), acks=1, request_timeout_ms=REQUEST_MS_MAX)
+        topic = PROCESSES.full_name(settings.app_id)
+        self._reporter = ProcessReporter(self._producer, topic, self._name, self._status)
+        self._reporting: asyncio.Task[None] | None = None
 
     @property
     def publishers(self) -> list[Publisher]:
@@ -77,12 +88,17 @@ class Worker:
 
     async def start(self) -> None:
         """Join the groups and begin. Raises StartError."""
+        try:
+            await self._producer.start()
+        except (KafkaError, OSError) as error:
+            raise StartError(f"Kafka at {self._settings.kafka} refuses the worker's producer: {error}") from error
         await asyncio.gather(*(role.start() for role in self._roles))
         if self._webhooks is not None:
             self._webhooks.start()
         if self._alerts is not None:
             self._alerts.start()
         self._watching_stalls = asyncio.create_task(self._stalls.run(), name="stalls")
+        self._reporting = asyncio.create_task(self._reporter.run(), name="status")
 
     async def watch(self) -> None:
         """Run until cancelled. Raises WorkerFailed when a part has ended."""
@@ -101,6 +117,10 @@ class Worker:
         """Stop the roles, each within a bounded time."""
         if self._watching_stalls is not None:
             self._watching_stalls.cancel()
+        if self._reporting is not None:
+            self._reporting.cancel()
+            await self._reporter.remove()
+        await self._producer.stop()
         await asyncio.gather(*(part.stop() for part in (self._webhooks, self._alerts) if part is not None))
         await asyncio.gather(*(role.stop() for role in self._roles))
         await self._kafka_probe.stop()
@@ -109,6 +129,19 @@ class Worker:
         """Why this worker is not ready; empty where it is."""
         troubles = [trouble for role in self._roles for trouble in role.troubles()]
         return [*dict.fromkeys(troubles), *self._stalls.sentences]
+
+    def _status(self) -> ProcessStatus:
+        role, stalls = self._deciding, self._stalls.found
+        recovery = None if role is None or role.relay is None else role.relay.recovery
+        return ProcessStatus(
+            process=self._name,
+            kind="worker",
+            at=rfc3339(now_ms()),
+            reasons=self.troubles(),
+            stalls=stalled_parts(stalls),
+            recovery=None if recovery is None else RecoveryStatus(recovery.phase, recovery.done, recovery.total),
+            audit=None if role is None else role.last_audit,
+        )
 
     def _refresh_metrics(self) -> None:
         lags = {place: lag for role in self._roles for place, lag in role.lags().items()}

@@ -73,12 +73,20 @@ DEAD_LETTERS = Topic(
 # Kept as long as dead letters, so that a corrected mapping can be run again.
 INTAKE = Topic("intake", "mapping", "api", "webhooks of platforms as they came", "delete", 30 * DAY_MS)
 AUDIT = Topic("audit", "actor", "agents.derive.agent", "who changed what", "delete", 30 * DAY_MS, partitions=1)
+# As long as the audit; a request waits for a week at most.
+POLICY_REQUESTS = Topic(
+    "policy-requests", "id/event", "api", "requests for policies, and their ends", "delete", 30 * DAY_MS, partitions=1
+)
 WEBHOOKS = Topic("webhooks", "name", "api", "webhooks with their secrets", "compact", partitions=1)
 WEBHOOK_ACKS = Topic(
     "webhook-acks", "name/sku", "agents.webhooks.endpoint", "what an endpoint has taken of each SKU", "compact"
 )
 WEBHOOK_HEALTH = Topic(
     "webhook-health", "name/partition", "agents.webhooks.endpoint", "success, lag and failures", "compact", partitions=1
+)
+# A row is worth nothing after seconds.
+PROCESSES = Topic(
+    "processes", "process", "worker, api", "what each process says of itself", "compact,delete", HOUR_MS, partitions=1
 )
 
 # A day more than is answered (`streams.contract.daily.DAYS_KEPT`) in every time zone, and the age of a segment.
@@ -109,10 +117,12 @@ TOPICS: tuple[Topic, ...] = (
     ALERTS,
     DEAD_LETTERS,
     AUDIT,
+    POLICY_REQUESTS,
     WEBHOOKS,
     WEBHOOK_ACKS,
     WEBHOOK_HEALTH,
     INTAKE,
+    PROCESSES,
     DAILY,
     COMPLAINTS,
 )

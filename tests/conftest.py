@@ -21,7 +21,12 @@ settings.load_profile("untimed")
 FOLDERS = ("faults", "integration", "browser", "protocol", "ledger", "deploy", "unit")
 LONG_FILES = ("worker", "stalls", "start", "replay", "up", "explain", "backup", "package", "sizes", "rebuild")
 # All files of such a folder share a system.
-SHARING_FOLDERS = ("tests/integration/access", "tests/integration/api", "tests/integration/webhooks")
+SHARING_FOLDERS = (
+    "tests/browser/board",
+    "tests/integration/access",
+    "tests/integration/api",
+    "tests/integration/webhooks",
+)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -6,6 +6,7 @@ In: packages. Out: a warning about the tests that are skipped without them.
 from __future__ import annotations
 
 import shutil
+import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,6 +16,10 @@ import pytest
 
 from tests.browser.chromium import find_chromium
 
+# The client for browsers and Node, and the programs that check its types.
+CLIENT = Path(__file__).parents[1] / "clients" / "js"
+CLIENT_TOOLS = CLIENT / "node_modules" / ".bin"
+NODE_MAJOR_MIN = 20
 FAKETIME = "/usr/lib/*/faketime/libfaketimeMT.so.1"
 
 
@@ -39,6 +44,20 @@ def find_helm() -> str | None:
     return str(own) if own.exists() else shutil.which("helm")
 
 
+def find_node() -> str | None:
+    """The program `node`, if it is new enough."""
+    node = shutil.which("node")
+    if node is None:
+        return None
+    version = subprocess.run([node, "--version"], capture_output=True, text=True, check=False, timeout=30).stdout
+    return node if int(version.strip().lstrip("v").partition(".")[0] or 0) >= NODE_MAJOR_MIN else None
+
+
+def has_client_tools() -> bool:
+    """Whether the types of the client can be checked."""
+    return find_node() is not None and (CLIENT_TOOLS / "tsc").exists()
+
+
 CHROMIUM = Package("chromium", lambda: find_chromium() is not None, "the tests of the pages are SKIPPED")
 SECOND_REDIS = Package(
     "redis-server", lambda: shutil.which("redis-server") is not None, "the ledger is tested on Valkey ALONE"
@@ -46,7 +65,12 @@ SECOND_REDIS = Package(
 HELM = Package(
     "helm", lambda: find_helm() is not None, "the chart of deploy/helm is NOT rendered or validated", "make helm"
 )
+SYSTEMD = Package(
+    "systemd", lambda: shutil.which("systemd-analyze") is not None, "the units of deploy/systemd are NOT verified"
+)
 CLOCKS = Package("faketime", lambda: find_faketime() is not None, "clocks that jump are NOT among the faults")
+NODE = Package("nodejs (20 or later)", lambda: find_node() is not None, "the JavaScript client is NOT tested")
+NPM = Package("npm, with what it installs in clients/js", has_client_tools, "types of that client are NOT checked")
 
 PROMETHEUS = Package(
     "prometheus",

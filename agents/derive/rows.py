@@ -180,6 +180,8 @@ def _audit_row(row: PolicyRow, decision: RawDecision) -> OutputRow:
         "at": rfc3339(decision.at),
         "batch": decision.batch,
     }
+    if row.requested_by is not None:
+        view |= {"id": row.id, "kind": "policy", "requested_by": row.requested_by, "reason": row.reason}
     return row.actor.encode(), encode(view)
 
 

@@ -20,7 +20,7 @@ from msgspec import Struct
 
 from stocktide.agents.metrics import WorkerMetrics
 from stocktide.errors import StocktideError
-from stocktide.streams.contract.documents import PublishedAlert, encode
+from stocktide.streams.contract.documents import AuditStatus, PublishedAlert, encode
 from stocktide.streams.contract.times import now_ms, rfc3339
 from stocktide.streams.kafka.membership import MembershipLost
 from stocktide.streams.kafka.publish import OutputRow, Publisher
@@ -97,6 +97,7 @@ class AuditSchedule:
         self._publisher = publisher
         self._alerts = alerts
         self._metrics = metrics
+        self.last: AuditStatus | None = None
 
     async def run(self) -> NoReturn:
         """Run until cancelled."""
@@ -116,14 +117,16 @@ class AuditSchedule:
         except (AuditFailed, OSError) as error:
             self._metrics.audits_unfinished.inc()
             logger.warning("the audit could not be finished: %s", error)
+            self.last = AuditStatus(rfc3339(now_ms()), round(time.monotonic() - began, 1), None, str(error))
             return
         seconds = time.monotonic() - began
         self._update_metrics(report, seconds)
+        waiting = f"{len(report.unsettled)} rows are still to be derived" if report.unsettled else ""
+        why = "; ".join(filter(None, (waiting, *report.unchecked)))
+        self.last = AuditStatus(rfc3339(now_ms()), round(seconds, 1), report.drifts, why or None)
         if not report.drifts:
             if report.unsettled or report.unchecked:
                 self._metrics.audits_unfinished.inc()
-                waiting = f"{len(report.unsettled)} rows are still to be derived" if report.unsettled else ""
-                why = "; ".join(filter(None, (waiting, *report.unchecked)))
                 logger.warning("audited as of batch %d, and not all could be checked: %s", report.batch, why)
                 return
             logger.info(

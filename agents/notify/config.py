@@ -18,7 +18,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from stocktide.errors import CommandError
-from stocktide.streams.contract.alerts import ALERT_TYPES, Language, Severity
+from stocktide.streams.contract.alert_types import ALERT_TYPES, Language, Severity
 from stocktide.streams.webhooks.addresses import Network, url_trouble
 
 # A file is a page or two; what is larger is not this file.

@@ -13,7 +13,7 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from stocktide.agents.notify.config import QuietTime, Route
-from stocktide.streams.contract.alerts import alert_type
+from stocktide.streams.contract.alert_types import alert_type
 from stocktide.streams.contract.times import EPOCH, ms_of
 
 # A type and the one that takes it back are about the same thing: the last word is not left out as a repeat.

@@ -129,10 +129,11 @@ class ReceiverSender(ConsumerRebalanceListener):
         parts, assigned = self._parts, self._assigned
         async with admin_client(parts.kafka, **parts.security) as admin:
             found = await admin.list_consumer_group_offsets(self._group)
-        new = [part for part in assigned if part not in found or found[part].offset < 0]
-        times = await consumer.offsets_for_times(dict.fromkeys(new, parts.since_ms)) if new else {}
         ends = await consumer.end_offsets(assigned)
         begins = await consumer.beginning_offsets(assigned)
+        # A commit beyond the end is one of a topic that was made anew since.
+        new = [part for part in assigned if part not in found or not 0 <= found[part].offset <= ends[part]]
+        times = await consumer.offsets_for_times(dict.fromkeys(new, parts.since_ms)) if new else {}
         if self._assigned is not assigned:
             return  # another assignment has come meanwhile
         self._groups, self._progress = Groups(parts.routes), {}

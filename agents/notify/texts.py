@@ -13,7 +13,7 @@ from zoneinfo import ZoneInfo
 import msgspec
 
 from stocktide.agents.notify.routing import Alert
-from stocktide.streams.contract.alerts import Language, alert_type
+from stocktide.streams.contract.alert_types import Language, alert_type
 from stocktide.streams.contract.events import Time
 from stocktide.streams.contract.times import EPOCH, ms_of
 

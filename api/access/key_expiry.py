@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 # A week is time to give every till of a channel its new key.
 EXPIRING_DAYS = 7
 # A look costs some µs a key.
-CHECK_SECONDS = 60.0
+CHECK_SECONDS = 10.0
 
 
 class KeyExpiryAlerts:

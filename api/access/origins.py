@@ -14,8 +14,8 @@ from stocktide.api import problems
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 # How long a browser remembers the answer to a preflight.
 PREFLIGHT_SECONDS = 600
-_ALLOWED_HEADERS = "Authorization, Content-Type, Last-Event-ID, X-Actor"
-_SHOWN_HEADERS = "Location, Retry-After, X-Next-Cursor"
+_ALLOWED_HEADERS = "Authorization, Content-Type, If-Match, Last-Event-ID, X-Actor"
+_SHOWN_HEADERS = "ETag, Location, Retry-After, X-Next-Cursor"
 
 
 class Origins:

@@ -148,6 +148,21 @@ INTEGRATION_CODES = (
         "`GET /v1/reports` lists the days and channels that have reports.",
     ),
     ErrorCode("unknown_webhook", (404,), "There is no webhook of this name.", "Define it by `PUT` first."),
+    ErrorCode(
+        "unknown_dead_letter",
+        (404,),
+        "There is no dead letter at this place, or it is older than those that are listed.",
+        "Take the place from the list; `stocktide dead-letters show` reaches older ones.",
+    ),
+    ErrorCode(
+        "dead_letter_closed", (409,), "Somebody has sent it again or dropped it.", "Look at `state`, `by`, `done_at`."
+    ),
+    ErrorCode(
+        "not_retriable",
+        (409,),
+        "The event must not be sent again: it could count twice, would be refused again, or is not kept whole.",
+        "Read the detail; send a corrected event under an id of its own.",
+    ),
     ErrorCode("too_many_webhooks", (409,), "As many webhooks are defined as there may be.", "Remove one first."),
     ErrorCode(
         "url_not_allowed",

@@ -70,6 +70,30 @@ ORDER_CODES = (
         "As many channels are known as there may be.",
         "Use one of the known channels.",
     ),
+    ErrorCode(
+        "policy_changed",
+        (412, 409),
+        "The policy is not the one that was read: somebody changed it since.",
+        "Read it, and decide anew.",
+    ),
+    ErrorCode(
+        "approval_required",
+        (403,),
+        "The change would move the modes of more SKUs than one person may.",
+        "Ask for it by `POST …/request`: a second person approves it.",
+    ),
+    ErrorCode(
+        "unknown_version",
+        (404,),
+        "The history of the policy has no such version.",
+        "Read `/v1/policy_history/…`: it goes back 30 days.",
+    ),
+    ErrorCode(
+        "too_many_waiting",
+        (409,),
+        "As many requests for policies wait as may.",
+        "Approve or reject some of them.",
+    ),
     ErrorCode("unknown_approval", (404,), "No request of this id needs an approval.", "Check the id."),
     ErrorCode(
         Outcome.UNKNOWN_POLICY, (404,), "There is no policy at this level.", "Nothing is to be done: it is removed."

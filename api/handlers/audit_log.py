@@ -7,14 +7,13 @@ call reads a bounded part of the topic, so a page may be short or empty although
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
+from functools import partial
 from typing import Annotated
 
 import msgspec
 from aiohttp import web
 from aiokafka import AIOKafkaConsumer, TopicPartition
-from aiokafka.errors import KafkaError
 from msgspec import Meta, Struct, UnsetType
 from multidict import MultiDict
 
@@ -22,6 +21,7 @@ from stocktide.api import problems
 from stocktide.api.csv_text import csv_bytes
 from stocktide.api.cursors import encode_cursor, parse_page, parse_since
 from stocktide.api.requests import check_name, parse_query, parse_time
+from stocktide.api.topic_calls import POLL_RECORDS, TopicCalls, Unread
 from stocktide.streams.contract.documents import AuditEntry, encode
 from stocktide.streams.contract.events import Malformed
 from stocktide.streams.kafka.read_topic import read_topic
@@ -32,10 +32,6 @@ PAGE_ROWS_MAX = 1_000
 ROWS_READ_MAX = 20_000
 # Rows are small; those of a repair hold two whole records.
 PAGE_BYTES_MAX = 8 * 1024 * 1024
-# Each has a connection of its own.
-READERS_MAX = 4
-SECONDS_MAX = 4.0
-POLL_RECORDS = 500
 # A row is published after its change, by a clock that may be behind the ledger's.
 CLOCKS_APART_MS = 600_000
 NEXT_HEADER = "X-Next-Cursor"
@@ -65,11 +61,10 @@ class AuditFilter(Struct, frozen=True):
 
 
 class AuditLogHandler:
-    """The handler of `GET /v1/audit`. `open_consumer` opens a reader of the topic at its beginning."""
+    """The handler of `GET /v1/audit`."""
 
-    def __init__(self, open_consumer: Callable[[], Awaitable[AIOKafkaConsumer]]) -> None:
-        self._open_consumer = open_consumer
-        self._readers = 0
+    def __init__(self, calls: TopicCalls) -> None:
+        self._calls = calls
 
     async def get(self, request: web.Request) -> web.Response:
         """`GET /v1/audit?actor=…&since=…&cursor=…&limit=…&format=…`."""
@@ -84,32 +79,21 @@ class AuditLogHandler:
         media_type = _media_type(request, query)
         if isinstance(media_type, web.Response):
             return media_type
-        if self._readers >= READERS_MAX:
-            return problems.service_unavailable("busy", "Other calls read the audit; the same call may be sent again.")
-        self._readers += 1
-        try:
-            async with asyncio.timeout(SECONDS_MAX):
-                rows, following = await self._page(wanted, None if cursor is None else cursor.offset, limit)
-        except (KafkaError, TimeoutError) as error:
-            return problems.service_unavailable("unavailable", f"The topic cannot be read now: {error}.")
-        finally:
-            self._readers -= 1
-        return _answer(rows, following, media_type)
+        start = None if cursor is None else cursor.offset
+        found = await self._calls.read(partial(_page, wanted=wanted, start=start, limit=limit))
+        return found.problem() if isinstance(found, Unread) else _answer(*found, media_type)
 
-    async def _page(
-        self, wanted: AuditFilter, start: int | None, limit: int
-    ) -> tuple[list[AuditEntry], OffsetCursor | None]:
-        consumer = await self._open_consumer()
-        try:
-            (partition,) = consumer.assignment()
-            end = (await consumer.end_offsets([partition]))[partition]
-            first = await _first_offset(consumer, partition, wanted, start)
-            if first >= end:
-                return [], None
-            consumer.seek(partition, first)
-            return await _read_page(consumer, partition, end, wanted, limit)
-        finally:
-            await consumer.stop()
+
+async def _page(
+    consumer: AIOKafkaConsumer, wanted: AuditFilter, start: int | None, limit: int
+) -> tuple[list[AuditEntry], OffsetCursor | None]:
+    (partition,) = consumer.assignment()
+    end = (await consumer.end_offsets([partition]))[partition]
+    first = await _first_offset(consumer, partition, wanted, start)
+    if first >= end:
+        return [], None
+    consumer.seek(partition, first)
+    return await _read_page(consumer, partition, end, wanted, limit)
 
 
 async def _first_offset(
@@ -135,7 +119,7 @@ async def _read_page(
     async for _, records in read_topic(consumer, {partition: end}, records_max=POLL_RECORDS):
         for record in records:
             read, value = read + 1, record.value or b""
-            entry = _decode(value)
+            entry = decode_entry(value)
             if entry is None or value in seen or not wanted.matches(entry):
                 continue
             if len(rows) == limit or size > PAGE_BYTES_MAX:
@@ -148,7 +132,8 @@ async def _read_page(
     return rows, None
 
 
-def _decode(value: bytes) -> AuditEntry | None:
+def decode_entry(value: bytes) -> AuditEntry | None:
+    """A row of the topic; None for one that cannot be read."""
     try:
         return _ROW.decode(value)
     except msgspec.MsgspecError:

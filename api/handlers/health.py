@@ -57,7 +57,9 @@ class Readiness:
         return self._latest
 
     def trouble(self) -> str | None:
-        """The reasons of the newest status; None if ready."""
+        """The reasons of the newest status; None if ready, and while it stops: nothing is waited for then."""
+        if self._stopping is not None:
+            return None
         return "; ".join(self._latest.reasons.values()) or None
 
     def stop(self, reason: str) -> None:

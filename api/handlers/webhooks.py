@@ -140,6 +140,11 @@ class WebhookHandlers:
         found = sorted(self._visible(caller_of(request)), key=attrgetter("name"))
         return problems.json_response(WebhookPage([self._answer(webhook) for webhook in found]))
 
+    async def answers(self) -> list[WebhookAnswer]:
+        """All webhooks and how they go. Raises TimeoutError, ConnectionError."""
+        await self._catch_up()
+        return [self._answer(decode_webhook(row)) for row in self._view.rows(self._topic).values()]
+
     async def get(self, request: web.Request) -> web.Response:
         """`GET /v1/webhooks/{name}`"""
         found = await self._find(request)

@@ -1,4 +1,4 @@
-"""The calls of operators: lists, the audit, policies, webhooks; and of the service itself."""
+"""The calls of operators: lists, the audit, webhooks; and of the service itself."""
 
 from __future__ import annotations
 
@@ -6,14 +6,15 @@ from typing import Annotated, Any, Literal
 
 from msgspec import Meta
 
+from stocktide.api.handlers.alerts import PAGE_ALERTS_MAX
 from stocktide.api.handlers.audit_log import CSV, NEXT_HEADER, PAGE_ROWS_MAX
-from stocktide.api.handlers.policies import PolicyBody
+from stocktide.api.handlers.dead_letters import PAGE_LETTERS_MAX
 from stocktide.api.handlers.stock_list import BELOW_DIGITS_MAX, PAGE_SKUS_MAX
 from stocktide.api.handlers.webhooks import WEBHOOK_PATH, TestAnswer, WebhookAnswer, WebhookBody, WebhookPage
+from stocktide.api.handlers.whoami import whoami
 from stocktide.api.routes.route import ACTOR, CURSOR, LOCATION, NDJSON, Handler, Handlers, Parameter, Route, limit
 from stocktide.streams.contract import documents
 from stocktide.streams.contract.events import Time
-from stocktide.tables.ledger.outcomes import Outcome
 
 # Also where a key of a channel names the webhook of another channel.
 _UNKNOWN_WEBHOOK = {404: ("unknown_webhook",)}
@@ -61,34 +62,92 @@ def read_calls(handlers: Handlers) -> tuple[Route, ...]:
     )
 
 
-def policy_calls(handlers: Handlers) -> tuple[Route, ...]:
-    """Policies, by channel and by SKU."""
-    policies, shown = handlers.policies, {200: documents.PolicyAnswer}
-    rows: list[Route] = []
-    for path in ("/v1/policies/{channel}", "/v1/policies/{channel}/{sku}"):
-        rows += (
-            Route("GET", path, policies.get, "A policy", answers=shown),
-            Route(
-                "PUT",
-                path,
-                policies.put,
-                "Replace a policy whole",
-                body=PolicyBody,
-                answers=shown,
-                problems={409: (Outcome.TOO_MANY_CHANNELS,), 503: (Outcome.SWEEP_PENDING,)},
-                headers=(ACTOR,),
+def watch_calls(handlers: Handlers) -> tuple[Route, ...]:
+    """What an operator watches: alerts, dead letters, health."""
+    alerts = handlers.alerts
+    return (
+        Route(
+            "GET",
+            "/v1/alerts",
+            alerts.get,
+            "Alerts, newest first",
+            answers={200: documents.AlertPage},
+            problems={503: ("busy",)},
+            query=(
+                Parameter("type", is_list=True),
+                Parameter("sku"),
+                Parameter("channel"),
+                Parameter("since", Time),
+                CURSOR,
+                limit(PAGE_ALERTS_MAX),
             ),
-            Route(
-                "DELETE",
-                path,
-                policies.delete,
-                "Remove a policy",
-                answers={204: None},
-                problems={404: (Outcome.UNKNOWN_POLICY,), 503: (Outcome.SWEEP_PENDING,)},
-                headers=(ACTOR,),
+        ),
+        Route(
+            "GET",
+            "/v1/alerts/types",
+            alerts.types,
+            "The types that alerts may have",
+            answers={200: documents.AlertTypes},
+        ),
+        *dead_letter_calls(handlers),
+        Route(
+            "GET",
+            "/v1/health",
+            handlers.health.get,
+            "How each part of the system is, what waits, and why",
+            answers={200: documents.SystemHealth},
+        ),
+        Route(
+            "GET",
+            "/v1/health/series",
+            handlers.health.series,
+            "What this API process did in the last 10 minutes",
+            answers={200: documents.HealthSeries},
+        ),
+    )
+
+
+def dead_letter_calls(handlers: Handlers) -> tuple[Route, ...]:
+    """What was refused, and what is done with it."""
+    letters = handlers.dead_letters
+    path, one = "/v1/dead-letters/{partition}/{offset}", {200: documents.ListedDeadLetter}
+    unknown, busy = {404: ("unknown_dead_letter",)}, {503: ("busy",)}
+    refused = {**unknown, 409: ("dead_letter_closed", "not_retriable"), **busy}
+    return (
+        Route(
+            "GET",
+            "/v1/dead-letters",
+            letters.page,
+            "Dead letters, newest first, with the beginnings of their events",
+            answers={200: documents.DeadLetterPage},
+            problems=busy,
+            query=(
+                Parameter("reason", is_list=True),
+                Parameter("state", documents.DeadLetterState),
+                CURSOR,
+                limit(PAGE_LETTERS_MAX),
             ),
-        )
-    return tuple(rows)
+        ),
+        Route("GET", path, letters.get, "A dead letter with all of its event", one, {**unknown, **busy}),
+        Route(
+            "POST",
+            f"{path}/retry",
+            letters.retry,
+            "Send the event of a dead letter again to where it came from",
+            one,
+            refused,
+            headers=(ACTOR,),
+        ),
+        Route(
+            "POST",
+            f"{path}/drop",
+            letters.drop,
+            "Be done with a dead letter",
+            one,
+            refused,
+            headers=(ACTOR,),
+        ),
+    )
 
 
 def webhook_calls(handlers: Handlers) -> tuple[Route, ...]:
@@ -122,18 +181,19 @@ def _webhook(
 
 
 def service_calls(handlers: Handlers) -> tuple[Route, ...]:
-    """Health, metrics, the board, and the pages of error codes."""
+    """Who calls, health, metrics, the board, and the pages of error codes."""
     status = {200: documents.Status, 503: documents.Status}
     readiness, pages = handlers.readiness, handlers.pages
     missing = {404: ("not_found",)}
     return (
+        Route("GET", "/v1/whoami", whoami, "Whose key this is, and what limits it", answers={200: documents.Holder}),
         Route("GET", "/healthz", readiness.healthz, "Liveness", answers={200: dict[str, str]}),
         Route("GET", "/readyz", readiness.readyz, "Readiness", answers=status),
         Route("GET", "/metrics", handlers.metrics.get, "Prometheus", answers={200: str}, answer_type="text/plain"),
         Route("GET", "/", pages.index, "The live board", answers={200: str}, answer_type="text/html"),
         Route(
             "GET",
-            "/board/{name}",
+            "/board/{path}",
             pages.file,
             "What the board is made of",
             answers={200: bytes},

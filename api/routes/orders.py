@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Literal
 
-from stocktide.api.handlers.approvals import LISTED_STATE, SAME_ACTOR
+from stocktide.api.handlers.approvals import KINDS, LISTED_STATE
 from stocktide.api.handlers.approvals import PAGE_MAX as PAGE_APPROVALS_MAX
 from stocktide.api.handlers.order_lists import PAGE_ORDERS_MAX
 from stocktide.api.handlers.orders import APPROVAL_PATH, ORDER_PATH, ExtendBody
+from stocktide.api.handlers.policy_changes import POLICY_CHANGED
+from stocktide.api.handlers.policy_requests import SAME_ACTOR
 from stocktide.api.routes.route import ACTOR, CURSOR, LOCATION, Handlers, Parameter, Route, limit
 from stocktide.streams.contract import documents
 from stocktide.streams.contract.events import (
@@ -153,7 +155,7 @@ def approval_calls(handlers: Handlers) -> tuple[Route, ...]:
     """Requests that a second person decides."""
     approvals = handlers.approvals
     one = APPROVAL_PATH
-    found = {200: documents.Approval}
+    found = {200: (documents.Approval, documents.PolicyApproval)}
     unknown = {404: ("unknown_approval",)}
     return (
         Route(
@@ -162,7 +164,12 @@ def approval_calls(handlers: Handlers) -> tuple[Route, ...]:
             approvals.page,
             "Requests that wait for a second person, by page",
             answers={200: documents.ApprovalPage},
-            query=(Parameter("state", Literal[LISTED_STATE]), CURSOR, limit(PAGE_APPROVALS_MAX)),
+            query=(
+                Parameter("kind", Literal[KINDS]),
+                Parameter("state", Literal[LISTED_STATE]),
+                CURSOR,
+                limit(PAGE_APPROVALS_MAX),
+            ),
         ),
         Route(
             "GET",
@@ -176,10 +183,15 @@ def approval_calls(handlers: Handlers) -> tuple[Route, ...]:
             "POST",
             f"{one}/approve",
             approvals.approve,
-            "Approve the request of another actor: the order is decided",
+            "Approve the request of another actor: the order is decided, or the policy set",
             body=ApproveBody,
-            answers=_FOUND,
-            problems={**unknown, 403: (SAME_ACTOR,), 409: (*_LINES, *_EVENT)},
+            answers={200: (documents.Order, documents.PolicyApproval)},
+            problems={
+                404: ("unknown_approval", Outcome.UNKNOWN_POLICY),
+                403: (SAME_ACTOR,),
+                409: (*_LINES, *_EVENT, POLICY_CHANGED, Outcome.TOO_MANY_CHANNELS),
+                503: (Outcome.SWEEP_PENDING,),
+            },
             headers=(ACTOR,),
         ),
         Route(

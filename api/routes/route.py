@@ -11,9 +11,11 @@ from msgspec import Meta, Struct
 from stocktide.api.feeds.order_sse import OrderFeedHandler
 from stocktide.api.feeds.socket import SocketHandler
 from stocktide.api.feeds.sse import FeedHandler
+from stocktide.api.handlers.alerts import AlertsHandler
 from stocktide.api.handlers.approvals import ApprovalHandlers
 from stocktide.api.handlers.audit_log import AuditLogHandler
 from stocktide.api.handlers.board import BoardHandlers
+from stocktide.api.handlers.dead_letters import DeadLetterHandlers
 from stocktide.api.handlers.events import EventHandlers
 from stocktide.api.handlers.health import Readiness
 from stocktide.api.handlers.history import HistoryHandler
@@ -21,10 +23,14 @@ from stocktide.api.handlers.intake import IntakeHandler
 from stocktide.api.handlers.order_lists import OrderListHandler
 from stocktide.api.handlers.orders import OrderHandlers
 from stocktide.api.handlers.policies import PolicyHandlers
+from stocktide.api.handlers.policy_history import PolicyHistoryHandlers
+from stocktide.api.handlers.policy_preview import PolicyPreviewHandler
+from stocktide.api.handlers.policy_requests import PolicyRequestHandlers
 from stocktide.api.handlers.pools import PoolHandler
 from stocktide.api.handlers.reports import ReportHandlers
 from stocktide.api.handlers.stock import StockHandlers
 from stocktide.api.handlers.stock_list import StockListHandler
+from stocktide.api.handlers.system_health import SystemHealthHandlers
 from stocktide.api.handlers.webhooks import WebhookHandlers
 from stocktide.api.metrics import ApiMetrics
 from stocktide.api.requests import ACTOR_HEADER
@@ -90,16 +96,22 @@ class Handlers(Struct, frozen=True):
     pools: PoolHandler
     history: HistoryHandler
     policies: PolicyHandlers
+    policy_preview: PolicyPreviewHandler
+    policy_history: PolicyHistoryHandlers
+    policy_requests: PolicyRequestHandlers
     events: EventHandlers
     intake: IntakeHandler
     feeds: FeedHandler
     sockets: SocketHandler
     order_feeds: OrderFeedHandler
     readiness: Readiness
+    health: SystemHealthHandlers
     metrics: ApiMetrics
     pages: BoardHandlers
     stock_list: StockListHandler
     audit_log: AuditLogHandler
+    alerts: AlertsHandler
+    dead_letters: DeadLetterHandlers
     webhooks: WebhookHandlers
     reports: ReportHandlers
     post_ticket: Handler

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from stocktide.api.routes import channels, operation, orders, reports, stock
+from stocktide.api.routes import channels, operation, orders, policies, reports, stock
 from stocktide.api.routes.route import Handlers, Route
 
 
@@ -18,7 +18,8 @@ def make_routes(handlers: Handlers) -> tuple[Route, ...]:
         *channels.channel_calls(handlers),
         *channels.feed_calls(handlers),
         *operation.read_calls(handlers),
-        *operation.policy_calls(handlers),
+        *operation.watch_calls(handlers),
+        *policies.policy_calls(handlers),
         *operation.webhook_calls(handlers),
         *reports.report_calls(handlers),
         *operation.service_calls(handlers),

@@ -61,10 +61,12 @@ OF_TOPICS: Mapping[Topic, Mapping[str, Any]] = {
     topics.ALERTS: {"alert": documents.PublishedAlert},
     topics.DEAD_LETTERS: {"letter": documents.DeadLetter},
     topics.AUDIT: {"entry": documents.AuditEntry},
+    topics.POLICY_REQUESTS: {"event": Any},
     topics.WEBHOOKS: {"definition": Webhook},
     topics.WEBHOOK_ACKS: {"acknowledged": Any},
     topics.WEBHOOK_HEALTH: {"health": PartitionHealth},
     topics.INTAKE: {"webhook": Envelope},
+    topics.PROCESSES: {"status": documents.ProcessStatus},
     topics.DAILY: {
         "orders": daily.OrderDay,
         "inputs": daily.InputDay,

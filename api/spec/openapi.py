@@ -24,6 +24,7 @@ _KEY = "key"
 _SCHEMES = {_KEY: {"type": "http", "scheme": "bearer", "description": "A key of the API, `stk_…` (docs/access.md)"}}
 _HEADERS = {
     LOCATION: "The path of what was made",
+    "ETag": "The tag of the policy, for `If-Match`",
     "Retry-After": "The seconds after which the same request may be sent again",
     "WWW-Authenticate": "The scheme of keys",
     "X-Next-Cursor": "The cursor of the next page; left out at the end",
@@ -116,7 +117,9 @@ def _operation_id(route: Route) -> str:
     """`post_orders_pay` for `POST /v1/orders/{order_id}/pay`, `get_pools` for `GET /v1/pools`."""
     parts = re.findall(r"\w+", route.path.removeprefix("/v1").removesuffix(".json")) or ["board"]
     words = [part for part in parts if "{" + part + "}" not in route.path]
-    ending = f"_by_{parts[-1].removesuffix('}')}" if route.path.endswith("}") else ""
+    named = [part for part in parts if part not in words]
+    # Paths with one name less have the same words.
+    ending = f"_by_{named[-1]}" if route.path.endswith("}") or len(named) > 1 else ""
     return f"{route.method.lower()}_{'_'.join(words)}{ending}"
 
 

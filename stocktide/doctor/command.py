@@ -13,8 +13,10 @@ from urllib.parse import urlsplit
 
 import click
 
+from stocktide.agents.notify.config import AlertsFileError
+from stocktide.alerts_settings import read_alerts
 from stocktide.doctor.deployment import examine_deployment
-from stocktide.doctor.finding import Finding, Severity, note
+from stocktide.doctor.finding import Finding, Severity, good, note, wrong
 from stocktide.doctor.kafka import examine_kafka
 from stocktide.doctor.progress import examine_processes, examine_progress
 from stocktide.doctor.redis_server import examine_redis
@@ -56,7 +58,18 @@ async def examine(settings: Settings, is_deployed: bool = False) -> list[Finding
     if is_deployed:
         examinations.append(examine_deployment)
     found = await asyncio.gather(*(examine_part(settings) for examine_part in examinations))
-    return [*judge_encryption(settings), *chain.from_iterable(found)]
+    return [*judge_encryption(settings), *judge_alerts(settings), *chain.from_iterable(found)]
+
+
+def judge_alerts(settings: Settings) -> Iterator[Finding]:
+    """The file of alerts."""
+    try:
+        config = read_alerts(settings)
+    except AlertsFileError as error:
+        yield wrong(f"STOCKTIDE_ALERTS_FILE cannot be used, so no worker starts: {error}")
+    else:
+        if config is not None:
+            yield good(f"alerts go to {len(config.receivers)} receivers; `stocktide alerts test` tries them")
 
 
 def judge_encryption(settings: Settings) -> Iterator[Finding]:

@@ -16,12 +16,7 @@ import aiohttp
 import redis.asyncio
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
-from aiokafka.errors import (
-    CoordinatorLoadInProgressError,
-    GroupAuthorizationFailedError,
-    GroupCoordinatorNotAvailableError,
-    KafkaError,
-)
+from aiokafka.errors import KafkaError
 from redis.exceptions import RedisError
 
 from stocktide.doctor.finding import Finding, good, note, wrong
@@ -29,9 +24,8 @@ from stocktide.doctor.kafka import REACH_SECONDS_MAX
 from stocktide.errors import ServerUnreachable
 from stocktide.settings import Settings
 from stocktide.streams.kafka.admin import REQUEST_MS_MAX, admin_client
-from stocktide.streams.kafka.groups import committed_offsets
-from stocktide.streams.topics import JOURNAL, MOVEMENTS, ORDERS, STOCK
-from stocktide.tables.ledger.scripts import key_prefix
+from stocktide.streams.topics import STOCK
+from stocktide.tables.settlement.backlog import read_groups, read_shard
 from stocktide.tables.settlement.stalls import STALL_SECONDS, PartStatus, Stall, StallDetector
 from stocktide.up.run_file import ReadyFile, find_running_systems
 from stocktide.wait_for_servers import ANSWER_SECONDS_MAX, wait_for_kafka, wait_for_redis
@@ -42,8 +36,6 @@ POLL_SECONDS = 1.0
 # All polls together; each asks servers that may be slow.
 EXAMINE_SECONDS_MAX = 3 * STALL_SECONDS
 _FETCH_MS = 3_000
-# The topics of the workers' groups.
-_CONSUMED = (ORDERS, MOVEMENTS, JOURNAL, STOCK)
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,7 +197,8 @@ class _ProgressReader:
 
     async def read(self) -> list[PartStatus]:
         """The status of every part. Raises KafkaError and RedisError."""
-        return [*await self._read_settling(), *await self._read_groups()]
+        shard = await read_shard(self._redis, self._app_id)
+        return [shard.settling, *await read_groups(self._admin, self._consumer, self._app_id)]
 
     async def has_record(self, stall: Stall) -> bool:
         """Whether there is a record at the reader's offset, and not only a transaction marker."""
@@ -217,41 +210,3 @@ class _ProgressReader:
         self._consumer.seek(partition, at.offset)
         found = await self._consumer.getmany(partition, timeout_ms=_FETCH_MS, max_records=1)
         return bool(found.get(partition)) or await self._consumer.position(partition) == at.offset
-
-    async def _read_settling(self) -> list[PartStatus]:
-        prefix, journal = key_prefix(self._app_id), JOURNAL.full_name(self._app_id)
-        head = int(await self._redis.hget(prefix + "head", "batch") or 0)
-        settled: Any = await self._redis.hgetall(prefix + "settled")
-        blessed = await self._redis.hget(prefix + "blessed", "run_id")
-        server = (await self._redis.info("server"))["run_id"]
-        at, offset = int(settled.get("batch", 0)), int(settled.get("offset", 0))
-        is_blessed = blessed == server
-        reason = "no worker copies them from Redis into the journal: does one run, and what does its log say?"
-        if not is_blessed:
-            reason = "this Redis was started anew or is another one, and no worker has taken over: does one run?"
-        known = blessed is not None or head > 0
-        waiting = max(head - at, int(known and not is_blessed))
-        return [PartStatus("settling", waiting, (at, blessed), reason, journal, 0, offset)]
-
-    async def _read_groups(self) -> list[PartStatus]:
-        app_id = self._app_id
-        names = {topic.full_name(app_id): topic for topic in _CONSUMED}
-        try:
-            committed = await committed_offsets(self._admin, app_id)
-        except (GroupAuthorizationFailedError, GroupCoordinatorNotAvailableError, CoordinatorLoadInProgressError):
-            return []  # hidden by the ACL, which another finding reports, or the group never existed
-        parts = [part for part in committed if part.topic in names]
-        ends = await self._consumer.end_offsets(parts) if parts else {}
-        reason = "the workers' groups do not commit: does a worker run, and what does its log say?"
-        return [
-            PartStatus(
-                f"{names[part.topic].name}-{part.partition}",
-                max(0, ends[part] - committed[part]),
-                committed[part],
-                reason,
-                part.topic,
-                part.partition,
-                committed[part],
-            )
-            for part in parts
-        ]

@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import aiohttp
@@ -110,6 +111,8 @@ def stocktide_program(
     name: str, settings: Settings, address: str, logs: Path, progress: Echo = silent, command: str | None = None
 ) -> Program:
     """`stocktide worker` or `stocktide api` (`command`, by default named as the program) with these settings."""
+    # Clients of the one API have no other to go to while it drains.
+    settings = replace(settings, drain_seconds=0)
     environ = {**os.environ, **settings.as_environment(), "PYTHONUNBUFFERED": "1"}
     command_line = [sys.executable, "-m", "stocktide", command or name]
     return Program(name, command_line, environ, address, logs / f"{name}.log", progress)

@@ -89,6 +89,16 @@ class Ticket(_Document, frozen=True):
     expires_in: int
 
 
+class Holder(_Document, frozen=True):
+    """Whose key this is. `channel` and `warehouses` are there where they limit it."""
+
+    role: str
+    holder: str
+    rights: list[str]
+    channel: str | UnsetType = UNSET
+    warehouses: list[str] | UnsetType = UNSET
+
+
 class OrderPage(_Document, frozen=True):
     """A page of orders, which may be short or empty although `next`, the cursor of the page after it, is not null.
     `stale` as in `Order`."""
@@ -178,10 +188,33 @@ class Approval(_Document, frozen=True):
     replayed: bool
 
 
-class ApprovalPage(_Document, frozen=True):
-    """A page of requests by id; `next` is the cursor of the page after it."""
+class PolicyApproval(_Document, frozen=True, kw_only=True):
+    """A request for another policy that a second person approves; `before` and `after` are the policy of the level,
+    null where it has none. An approved one is `refused` if the policy had been changed meanwhile; `outcome` says so."""
 
-    items: list[Approval]
+    id: str
+    kind: str = "policy"
+    channel: str
+    sku: str | None
+    state: ApprovalState
+    requested_by: str
+    reason: str
+    before: dict[str, Any] | None
+    after: dict[str, Any] | None
+    requested_at: str
+    expires_at: str
+    approved_by: str | None = None
+    rejected_by: str | None = None
+    decided_at: str | None = None
+    comment: str | None = None
+    outcome: str | None = None
+    replayed: bool = False
+
+
+class ApprovalPage(_Document, frozen=True):
+    """A page of requests by id, of orders and of policies; `next` is the cursor of the page after it."""
+
+    items: list[Any]
     next: str | None
 
 
@@ -296,7 +329,8 @@ class ChangedTotals(_Document, frozen=True):
 
 
 class StockChange(_Document, frozen=True):
-    """A change of a SKU; `change` has the deltas by counter, as `locked@SH1`."""
+    """A change of a SKU; `change` has the deltas by counter, as `locked@SH1`. `modes`: of each channel after it, where
+    the offers were published whole."""
 
     version: int
     at: str
@@ -304,6 +338,7 @@ class StockChange(_Document, frozen=True):
     cause: ChangeCause
     change: dict[str, int]
     after: ChangedTotals
+    modes: dict[str, Mode] | UnsetType = UNSET
 
 
 class StockHistory(_Document, frozen=True):
@@ -439,6 +474,81 @@ class PolicyAnswer(_Document, frozen=True):
     effective: dict[str, Any]
 
 
+class OfferNumbers(_Document, frozen=True):
+    """What a channel may sell of a SKU."""
+
+    mode: Mode
+    quantity: int
+    preorder_remaining: int
+
+
+class PreviewedOffer(_Document, frozen=True):
+    """An offer that a policy would change; `channel` is shown at the level `*`."""
+
+    sku: str
+    before: OfferNumbers
+    after: OfferNumbers
+    channel: str | UnsetType = UNSET
+
+
+class ModeCounts(_Document, frozen=True):
+    """Offers by mode."""
+
+    in_stock: int
+    preorder: int
+    sold_out: int
+    suspended: int
+
+
+class ModesBothWays(_Document, frozen=True):
+    """Offers by mode before and after a change."""
+
+    before: ModeCounts
+    after: ModeCounts
+
+
+class UnitsBothWays(_Document, frozen=True):
+    """Units that may be sold before and after a change."""
+
+    before: int
+    after: int
+
+
+class PolicyPreview(_Document, frozen=True, kw_only=True):
+    """What a policy would do to the SKUs that this call looked at, with the stock as it is. `items` are the offers that
+    would change. `complete`: it looked at all that there are; else `next` is the cursor with which a call goes on."""
+
+    channel: str
+    sku: str | None
+    own: dict[str, Any] | None
+    effective: dict[str, Any]
+    examined: int
+    complete: bool
+    changed: int
+    modes: ModesBothWays
+    quantity: UnitsBothWays
+    items: list[PreviewedOffer]
+    next: str | None
+
+
+class PolicyVersion(_Document, frozen=True):
+    """A change of a level; `requested_by`, if a second person approved it."""
+
+    version: str
+    actor: str
+    at: str
+    before: dict[str, Any] | None
+    after: dict[str, Any] | None
+    requested_by: str | None
+
+
+class PolicyHistory(_Document, frozen=True):
+    """Changes of a level, newest first; a page may be short although another one follows."""
+
+    items: list[PolicyVersion]
+    next: str | None
+
+
 class PublishedPolicy(_Document, frozen=True):
     """A row of `policies`; `policy` None: the level was removed."""
 
@@ -474,6 +584,20 @@ class PublishedAlert(_Document, frozen=True, kw_only=True):
     mode: str | UnsetType = UNSET
 
 
+class AlertPage(_Document, frozen=True):
+    """A page of alerts, newest first, which may be short or empty although `next`, the cursor of the page after it, is
+    not null."""
+
+    items: list[PublishedAlert]
+    next: str | None
+
+
+class AlertTypes(_Document, frozen=True):
+    """The types that alerts may have."""
+
+    items: list[str]
+
+
 class DeadLetterPlace(_Document, frozen=True):
     """A place in the topic `dead-letters`."""
 
@@ -503,6 +627,41 @@ class DeadLetter(_Document, frozen=True, omit_defaults=True):
     def event(self) -> bytes:
         """The bytes, or the beginning that is kept."""
         return base64.b64decode(self.raw_base64) if self.raw_base64 is not None else (self.raw or "").encode()
+
+
+DeadLetterState = Annotated[str, _one_of("open", "retried", "dropped")]
+
+
+class ListedDeadLetter(_Document, frozen=True, kw_only=True):
+    """A dead letter and what became of it; `partition` and `offset` are its own, `origin` is the place of its event, of
+    which `topic` is the topic. The event is `raw` or `raw_base64`, `bytes` long; in a list only its beginning. `cut`:
+    this is not all of it. `by` and `done_at`: who sent it again or dropped it, and when."""
+
+    partition: int
+    offset: int
+    reason: str
+    detail: str
+    path: str | None
+    topic: str
+    origin: DeadLetterPlace
+    key: str | None
+    at: str
+    raw: str | UnsetType = UNSET
+    raw_base64: str | UnsetType = UNSET
+    bytes: int
+    cut: bool
+    state: DeadLetterState
+    by: str | None
+    done_at: str | None
+
+
+class DeadLetterPage(_Document, frozen=True):
+    """A page of dead letters, newest first; `next` is the cursor of the page after it. `left_out`: how many older ones
+    are too many to be listed."""
+
+    items: list[ListedDeadLetter]
+    next: str | None
+    left_out: int
 
 
 class RejectedLine(_Document, frozen=True):
@@ -555,6 +714,101 @@ class Status(_Document, frozen=True):
 
     ready: bool
     reasons: dict[str, str]
+
+
+class StalledPart(_Document, frozen=True):
+    """A part of a process whose `pending` work has made no progress for `seconds`; `topic` is a full name."""
+
+    part: str
+    topic: str | None
+    pending: int
+    seconds: float
+    detail: str
+
+
+class RecoveryStatus(_Document, frozen=True):
+    """How far a recovery of Redis is; `total` 0: unknown."""
+
+    phase: str
+    done: int
+    total: int
+
+
+class AuditStatus(_Document, frozen=True):
+    """The last audit: when it ended, how long it took, the keys that drift, null where that
+    is not known; `unfinished` says why not all could be checked, null where all was."""
+
+    at: str
+    seconds: float
+    drifts: int | None
+    unfinished: str | None
+
+
+ProcessKind = Annotated[str, _one_of("worker", "api")]
+
+
+class ProcessStatus(_Document, frozen=True, kw_only=True):
+    """A row of `processes`: what a process says of itself every 5 s. An older row says nothing any more."""
+
+    process: str
+    kind: ProcessKind
+    at: str
+    reasons: list[str]
+    stalls: list[StalledPart]
+    # Of the worker that owns the shard, while it brings Redis back.
+    recovery: RecoveryStatus | None = None
+    audit: AuditStatus | None = None
+
+
+HealthState = Annotated[str, _one_of("ok", "waiting", "stalled", "unknown")]
+
+
+class PartHealth(_Document, frozen=True):
+    """How a part of the system is. `waiting`: work waits and moves; `stalled`: it does not, or somebody is needed;
+    `unknown`: nobody can say. `waiting` counts what waits, `seconds` says since when; null where it is not known."""
+
+    part: str
+    state: HealthState
+    waiting: int | None
+    seconds: float | None
+    detail: str
+
+
+class ProcessHealth(_Document, frozen=True):
+    """A worker or an API; `seconds` since it last said something."""
+
+    process: str
+    kind: ProcessKind
+    state: HealthState
+    seconds: float
+    detail: str
+
+
+class SystemHealth(_Document, frozen=True):
+    """How all parts are, and the processes that were heard of within 10 minutes. `ready` as `/readyz` of this API."""
+
+    ready: bool
+    as_of: str
+    parts: list[PartHealth]
+    processes: list[ProcessHealth]
+
+
+class SeriesValues(_Document, frozen=True, kw_only=True):
+    """Values by interval, oldest first; null where nothing was measured. Times of orders are within 5 %."""
+
+    orders_per_second: list[float | None]
+    rejections_per_second: list[float | None]
+    order_p50_ms: list[float | None]
+    order_p99_ms: list[float | None]
+    updates_per_second: list[float | None]
+
+
+class HealthSeries(_Document, frozen=True):
+    """What this API process did in the last 10 minutes; the last interval ends at `ends_at`."""
+
+    interval_seconds: int
+    ends_at: str
+    series: SeriesValues
 
 
 class FeedPosition(_Document, frozen=True):

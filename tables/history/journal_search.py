@@ -11,7 +11,6 @@ owners), and any valid batch leads back to the head.
 from __future__ import annotations
 
 import time
-from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable
 
 import msgspec
@@ -27,17 +26,16 @@ from stocktide.streams.journal.record import (
     RecordVerdict,
     decode_record,
 )
+from stocktide.streams.kafka.backward import (
+    WINDOW_BYTES_MAX,
+    WINDOW_RECORDS_FIRST,
+    Window,
+    next_window_records,
+)
 from stocktide.tables.ledger.raw_decision import decode_decision, decode_decision_head
 from stocktide.tables.ledger.records import Decision
 from stocktide.tables.recovery.journal_scan import READ_SECONDS_MAX, follow, is_position_in
 
-# The first window; later windows are sized to about WINDOW_BYTES, which bounds their time and memory for batches of any
-# size.
-WINDOW_RECORDS_FIRST = 200
-WINDOW_RECORDS_MAX = 20_000
-WINDOW_BYTES = 8 * 1024 * 1024
-# Of a larger window only the end is kept; the rest is read again later.
-WINDOW_BYTES_MAX = 32 * 1024 * 1024
 # Up to this length, msgpack packs a string's length into one byte before it.
 _SHORT_STRING_BYTES_MAX = 31
 
@@ -142,9 +140,8 @@ class BackwardSearch:
             window = await self._window(beginning)
             if window is None:
                 break
-            start, kept = window
             oldest: JournalRecord | None = None
-            for offset, record in reversed(kept):
+            for offset, record in reversed(window.kept):
                 if (record.batch, record.token) != (self.anchor.batch, self.anchor.token):
                     continue
                 again = JournalCursor(offset + 1, record.batch, record.token)
@@ -154,16 +151,15 @@ class BackwardSearch:
                     yield Match(decode_decision(record.payload), record.term, record.owner, again)
             if oldest is not None:
                 self.oldest_at = decode_decision_head(oldest.payload).at
-            self.anchor = JournalCursor(start, self.anchor.batch, self.anchor.token)
-            if self._budget.is_spent and self.anchor.batch > 0 and start > beginning:
+            self.anchor = JournalCursor(window.start, self.anchor.batch, self.anchor.token)
+            if self._budget.is_spent and self.anchor.batch > 0 and window.start > beginning:
                 return
         self.ended = True
 
-    async def _window(self, beginning: int) -> tuple[int, deque[tuple[int, JournalRecord]]] | None:
-        """The start of the next window and its batches with offsets; None if the head was trimmed meanwhile."""
-        start = at = max(beginning, self.anchor.offset - self._records)
-        kept: deque[tuple[int, JournalRecord]] = deque()
-        size = held = 0
+    async def _window(self, beginning: int) -> Window[JournalRecord] | None:
+        """The batches of the next window; None if the head was trimmed meanwhile."""
+        window: Window[JournalRecord] = Window(max(beginning, self.anchor.offset - self._records), WINDOW_BYTES_MAX)
+        at = window.start
         while at < self.anchor.offset:
             try:
                 records = await self._log.read(at, READ_SECONDS_MAX)
@@ -174,16 +170,8 @@ class BackwardSearch:
             at = records[-1].offset + 1
             for record in records:
                 entry = decode_record(record.value) if record.offset < self.anchor.offset else None
-                if entry is None or entry.kind != KIND_BATCH:
-                    continue
-                size += len(entry.payload)
-                held += len(entry.payload)
-                kept.append((record.offset, entry))
-                while held > WINDOW_BYTES_MAX and len(kept) > 1:
-                    offset, gone = kept.popleft()
-                    held -= len(gone.payload)
-                    start = offset + 1
-        self._budget.spend(size)
-        fitting = self._records * WINDOW_BYTES // max(1, size)
-        self._records = min(max(fitting, 1), WINDOW_RECORDS_MAX)
-        return start, kept
+                if entry is not None and entry.kind == KIND_BATCH:
+                    window.add(record.offset, entry, len(entry.payload))
+        self._budget.spend(window.bytes)
+        self._records = next_window_records(self._records, window.bytes)
+        return window

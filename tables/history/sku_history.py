@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from msgspec import Struct, structs
+from msgspec import UNSET, Struct, structs
 
 from stocktide.streams.contract.documents import ChangeCause, ChangedTotals, StockAnswer, StockChange
 from stocktide.streams.contract.times import rfc3339
@@ -304,4 +304,5 @@ def change_view(change: SkuChange) -> StockChange:
         cause=ChangeCause(kind=change.kind, id=change.id, **({subject: change.subject} if subject else {})),
         change=change.deltas,
         after=ChangedTotals(*(getattr(view, name) for name in ChangedTotals.__struct_fields__)),
+        modes={channel: offer.mode for channel, offer in view.channels.items()} or UNSET,
     )

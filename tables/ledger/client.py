@@ -31,6 +31,7 @@ from stocktide.tables.ledger.order_pages import (
 )
 from stocktide.tables.ledger.outcomes import Outcome
 from stocktide.tables.ledger.packed import unpack_order, unpack_sku
+from stocktide.tables.ledger.policy_preview import PREVIEW_SKUS_MAX, PreviewPage, decode_preview
 from stocktide.tables.ledger.raw_decision import decode_decision
 from stocktide.tables.ledger.records import Decision, MovementRecord, Offer, OrderRecord, RegistryRecord, SkuRecord
 from stocktide.tables.ledger.scripts import Script, key_prefix
@@ -206,7 +207,7 @@ _KNOWN = msgspec.msgpack.Decoder(KnownSkus)
 _POOLS = msgspec.msgpack.Decoder(PooledSkus)
 _REQUESTS = msgspec.msgpack.Decoder(RequestPage)
 _STOCK = msgspec.msgpack.Decoder(StockSkus)
-_POLICY = msgspec.msgpack.Decoder(tuple[dict[str, Any] | tuple[()] | None, dict[str, Any]])
+_POLICY = msgspec.msgpack.Decoder(tuple[dict[str, Any] | tuple[()] | None, dict[str, Any], str])
 _REGISTRY = msgspec.msgpack.Decoder(RegistryRecord)
 
 
@@ -218,6 +219,7 @@ class Ledger:
         self._limits = _encode(limits or LedgerLimits())
         self._apply = Script(redis, prefix, "apply")
         self._read = Script(redis, prefix, "read")
+        self._preview = Script(redis, prefix, "preview", writes=False)
 
     async def apply(self, commands: Sequence[Command], *, token: str, now_ms: int | None = None) -> AppliedBatch:
         """Decide `commands` in order, atomically, as one batch under `token` (new for each attempt).
@@ -328,12 +330,32 @@ class Ledger:
 
     async def read_policy(
         self, channel: str, sku: str | None
-    ) -> LedgerRead[tuple[dict[str, Any] | None, dict[str, Any]]]:
-        """The policy set at this level (None: none) and the one in force. Null fields are left out."""
+    ) -> LedgerRead[tuple[dict[str, Any] | None, dict[str, Any], str]]:
+        """The policy set at this level (None: none), the one in force, and the digest of the first. Null fields are
+        left out."""
         answer = await self._ask("policy", channel, sku or "")
-        own, effective = _POLICY.decode(answer[3])
+        own, effective, digest = _POLICY.decode(answer[3])
         effective.pop("allowed", None)
-        return _read(answer, (dict(own) if own is not None else None, effective))
+        return _read(answer, (dict(own) if own is not None else None, effective, digest))
+
+    async def preview_policy(
+        self,
+        channel: str,
+        sku: str | None,
+        policy: dict[str, Any] | None,
+        cursor: str = "",
+        limit: int = PREVIEW_SKUS_MAX,
+        now_ms: int | None = None,
+    ) -> LedgerRead[PreviewPage]:
+        """What a policy at this level (None: without one) would do to up to `limit` SKUs after `cursor` ("" from the
+        start). Nothing is written. A step fills a limited number of waiting orders: of one SKU no more are counted."""
+        level = {"channel": channel, "sku": sku, "policy": policy}
+        command = _encode({name: value for name, value in level.items() if value is not None})
+        now = clock_ms() if now_ms is None else now_ms
+        answer = await self._ask_script(self._preview, command, cursor, min(limit, PREVIEW_SKUS_MAX), now, self._limits)
+        page = decode_preview(answer[3])
+        page.effective.pop("allowed", None)
+        return _read(answer, page)
 
     async def read_registry(self) -> LedgerRead[RegistryRecord]:
         """All known channels, and the sweep in progress."""
@@ -341,11 +363,14 @@ class Ledger:
         return _read(answer, _REGISTRY.decode(answer[3]))
 
     async def _ask(self, *arguments: str | int | bytes) -> Any:
+        return await self._ask_script(self._read, *arguments)
+
+    async def _ask_script(self, script: Script, *arguments: str | int | bytes) -> Any:
         try:
             try:
-                return await self._read(*arguments)
+                return await script(*arguments)
             except RedisConnectionError:  # a connection from before a restart; a read is safe to repeat
-                return await self._read(*arguments)
+                return await script(*arguments)
         except ResponseError as error:
             raise _translated(error) from error
 

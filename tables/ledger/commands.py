@@ -210,20 +210,29 @@ class Release(_MovementCommand, frozen=True, kw_only=True, omit_defaults=True, t
 
 
 class SetPolicy(_Command, frozen=True, kw_only=True, omit_defaults=True, tag="set_policy"):
-    """Replace a level's policy. `policy` holds only the given fields that are not null."""
+    """Replace a level's policy. `policy` holds only the given fields that are not null; `expected`, if given, is the
+    digest of the policy that it replaces. The last three are those of a request that `actor` approved."""
 
     channel: str
     policy: dict[str, Any]
     sku: str | None = None
     actor: str = "operator"
+    expected: str | None = None
+    requested_by: str | None = None
+    reason: str | None = None
+    id: str | None = None
 
 
 class DeletePolicy(_Command, frozen=True, kw_only=True, omit_defaults=True, tag="delete_policy"):
-    """Remove a level's policy."""
+    """Remove a level's policy; `expected` and what follows it as in `SetPolicy`."""
 
     channel: str
     sku: str | None = None
     actor: str = "operator"
+    expected: str | None = None
+    requested_by: str | None = None
+    reason: str | None = None
+    id: str | None = None
 
 
 class KnowChannel(_Command, frozen=True, kw_only=True, omit_defaults=True, tag="know_channel"):

@@ -401,13 +401,17 @@ class Effect(Struct, frozen=True, array_like=True):
 
 
 class PolicyRow(Struct, frozen=True, array_like=True):
-    """A policy level after the batch; `policy` None: the level was removed."""
+    """A policy level after the batch; `policy` None: the level was removed. The last three are those of the request
+    that `actor` approved."""
 
     channel: str
     sku: str
     policy: dict[str, Any] | tuple[()] | None
     before: dict[str, Any] | tuple[()] | None
     actor: str
+    requested_by: str | None = None
+    reason: str | None = None
+    id: str | None = None
 
 
 class Alert(Struct, frozen=True, omit_defaults=True):

@@ -11,6 +11,7 @@ the shard's key prefix as KEYS[1] and derives its other keys from it: all have t
 from __future__ import annotations
 
 import re
+from collections.abc import Awaitable, Callable
 from functools import cache
 from graphlib import CycleError, TopologicalSorter
 from hashlib import sha1
@@ -82,10 +83,12 @@ def _with_constants(text: str) -> str:
 
 
 class Script:
-    """One Lua step on one server: EVALSHA, and EVAL if the server does not have it yet."""
+    """One Lua step on one server: EVALSHA, and EVAL if the server does not have it yet. `writes` False: the server
+    refuses whatever it would write."""
 
-    def __init__(self, redis: Redis, prefix: str, name: str) -> None:
-        self._redis = redis
+    def __init__(self, redis: Redis, prefix: str, name: str, writes: bool = True) -> None:
+        self._call: Callable[..., Awaitable[Any]] = redis.evalsha if writes else redis.evalsha_ro
+        self._load: Callable[..., Awaitable[Any]] = redis.eval if writes else redis.eval_ro
         self._prefix = prefix
         self._source = load_source(name)
         self._digest = sha1(self._source.encode(), usedforsecurity=False).hexdigest()
@@ -93,9 +96,9 @@ class Script:
     async def __call__(self, *arguments: bytes | str | int) -> Any:
         """Run the step. Raises redis-py's errors; a script's own refusals are ResponseError."""
         try:
-            return await self._redis.evalsha(self._digest, 1, self._prefix, *arguments)
+            return await self._call(self._digest, 1, self._prefix, *arguments)
         except NoScriptError:
-            return await self._redis.eval(self._source, 1, self._prefix, *arguments)
+            return await self._load(self._source, 1, self._prefix, *arguments)
 
 
 def key_prefix(app_id: str, shard: int = 0) -> str:

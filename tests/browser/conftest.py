@@ -1,4 +1,4 @@
-"""One browser for all tests of a module; its pages are closed after each test."""
+"""One browser for all tests; its pages are closed after each test."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ import pytest
 from tests.browser.chromium import Chromium, find_chromium
 
 
-@pytest.fixture(scope="module")
-async def browser(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Chromium]:
+@pytest.fixture(scope="session")
+async def browser() -> AsyncIterator[Chromium]:
     """The browser; the tests are skipped with a warning where it is not installed."""
     if find_chromium() is None:
         warnings.warn("Chromium is not installed: the pages were NOT tested", stacklevel=1)
         pytest.skip("Chromium is not installed: apt-get install chromium")
-    async with Chromium.started(tmp_path_factory.mktemp("browser")) as started:
+    async with Chromium.started() as started:
         yield started
 
 

@@ -107,7 +107,7 @@ async def test_the_page_follows_the_colour_scheme_and_runs_only_its_scripts(chro
     page = await drawn(chromium, tmp_path, flash_sale())
     colour = "getComputedStyle(document.querySelector('#plot-rate .legendtext')).fill"
     light = await page.evaluate(colour)
-    await page.call("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": "dark"}])
+    await page.view.emulate_media(color_scheme="dark")
     await page.until("document.documentElement.dataset.drawn === 'dark'")
     assert await page.evaluate(colour) != light
     await page.evaluate(

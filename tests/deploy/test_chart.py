@@ -138,6 +138,32 @@ def test_probes_ask_the_ports_that_the_processes_serve() -> None:
         assert container["args"] == [container["name"]]
 
 
+def test_a_network_policy_lets_in_clients_and_prometheus_and_out_to_the_servers_only() -> None:
+    documents = rendered(CHART / "values-three-brokers.yaml", KUBERNETES[1])
+    api, worker = (each["spec"] for each in of_kind(documents, "NetworkPolicy"))
+    assert [each["ports"][0]["port"] for each in api["ingress"]] == ["http", "http"]
+    assert [each["ports"][0]["port"] for each in worker["ingress"]] == ["metrics"]
+    assert [rule["ports"][0]["port"] for rule in api["egress"]] == [53, 9093, 6379]
+    assert [rule["ports"][0]["port"] for rule in worker["egress"]] == [53, 9093, 6379, 443]  # the last for webhooks
+    closed = helm(
+        *("template", "shop", CHART, "--values", CHART / "values-three-brokers.yaml", "--kube-version", KUBERNETES[1]),
+        *("--set-json", "networkPolicy.metricsFrom=[]", "--show-only", "templates/networkpolicy.yaml"),
+    )
+    policies = [each["spec"] for each in yaml.safe_load_all(closed) if each]
+    assert [len(each["ingress"]) for each in policies] == [1, 0]
+
+
+def test_prometheus_names_the_jobs_as_the_rules_and_the_compose_file_do() -> None:
+    monitors = of_kind(rendered(CHART / "values-three-brokers.yaml", KUBERNETES[1]), "ServiceMonitor")
+    jobs = {each["spec"]["endpoints"][0]["relabelings"][0]["replacement"] for each in monitors}
+    composed = yaml.safe_load((DEPLOY / "docker" / "prometheus.yaml").read_text())
+    assert jobs == {each["job_name"] for each in composed["scrape_configs"]}
+    assert all(re.fullmatch("stocktide-.+", job) for job in jobs)
+    ports = {each["spec"]["endpoints"][0]["port"] for each in monitors}
+    services = of_kind(rendered(CHART / "values-three-brokers.yaml", KUBERNETES[1]), "Service")
+    assert ports == {port["name"] for each in services for port in each["spec"]["ports"]}
+
+
 def test_three_brokers_have_budgets_for_disruptions_and_each_worker_a_name_that_stays() -> None:
     documents = rendered(CHART / "values-three-brokers.yaml", KUBERNETES[1])
     assert len(of_kind(documents, "PodDisruptionBudget")) == 3

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
+import shutil
+import stat
+import subprocess
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
@@ -89,3 +93,21 @@ def test_the_rights_in_valkey_are_those_of_the_documentation() -> None:
     (documented,) = re.findall(rf"user stocktide on \S+ {pattern}", (ROOT / "docs" / "operations.md").read_text())
     (made,) = re.findall(rf"user stocktide on \S+ {pattern}", (DEPLOY / "docker" / "make-secrets.sh").read_text())
     assert made == documented
+
+
+def test_the_secrets_are_made_once_and_agree(tmp_path: Path) -> None:
+    script = tmp_path / "docker" / "make-secrets.sh"
+    script.parent.mkdir()
+    shutil.copy2(DEPLOY / "docker" / script.name, script)
+    made = []
+    for _ in range(2):
+        subprocess.run([script], check=True, capture_output=True)
+        made.append({file.name: file.read_text() for file in (tmp_path / "secrets").iterdir()})
+    assert made[0] == made[1]
+    files = {Path(each["file"]).name for each in yaml.safe_load(FILE.read_text())["secrets"].values()}
+    assert files == set(made[0])
+    digest = hashlib.sha256(made[0]["redis_password"].encode()).hexdigest()
+    assert f"user stocktide on #{digest} " in made[0]["valkey.acl"]
+    # Each container reads its own as a user of its own, and nobody else of this machine gets into the folder.
+    assert stat.S_IMODE((tmp_path / "secrets").stat().st_mode) == 0o700
+    assert stat.S_IMODE((tmp_path / "secrets" / "valkey.acl").stat().st_mode) == 0o444

@@ -31,6 +31,8 @@ from stocktide.streams.topics import (
     MOVEMENTS,
     ORDERS,
     POLICIES,
+    POLICY_REQUESTS,
+    PROCESSES,
     RESERVATIONS,
     STOCK,
     TOPICS,
@@ -296,6 +298,9 @@ def test_each_topic_is_copied_before_what_it_is_made_from() -> None:
         WEBHOOKS: set(),
         DAILY: {ALERTS, DEAD_LETTERS, JOURNAL},
         COMPLAINTS: set(),
+        # An approved change is made before its request is done.
+        POLICY_REQUESTS: {JOURNAL},
+        PROCESSES: set(),
     }
     assert set(made_from) == set(TOPICS) == set(BACKUP_ORDER)
     assert len(BACKUP_ORDER) == len(TOPICS)

@@ -7,7 +7,7 @@ import json
 from datetime import UTC, datetime
 from typing import Any
 
-from stocktide.ops.dead_letters.reader import ALL_STATES, DeadLetterFold, DeadLetterSummary, DeadLetterTopic, State
+from stocktide.tables.dead_letters.reader import ALL_STATES, DeadLetterFold, DeadLetterSummary, DeadLetterTopic, State
 from tests.harness.api_client import WAIT_SECONDS_MAX, ApiTestClient, unique_name
 from tests.harness.events import AT, lines_of, order_placed, stock_received
 from tests.harness.eventually import eventually

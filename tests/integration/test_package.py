@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-PRODUCT = ("streams", "tables", "agents", "api", "loadtest", "stocktide", "pyproject.toml", "README.md", "LICENSE")
+FOLDERS = ("streams", "tables", "agents", "api", "loadtest", "clients/js/src")
+PRODUCT = (*FOLDERS, "stocktide", "pyproject.toml", "README.md", "LICENSE")
 PIP = ("-m", "pip", "--quiet", "--disable-pip-version-check")
 
 
@@ -46,8 +47,8 @@ def test_the_wheel_has_one_top_level_name_and_every_file(wheel: Path) -> None:
     names = set(zipfile.ZipFile(wheel).namelist())
     assert {name.split("/")[0].partition("-")[0] for name in names} == {"stocktide"}
     sources = {
-        path.relative_to(ROOT).as_posix()
-        for folder in ("streams", "tables", "agents", "api", "loadtest")
+        path.relative_to(ROOT).as_posix().replace("clients/js/src/", "api/board/client/")
+        for folder in FOLDERS
         for path in (ROOT / folder).rglob("*")
         if path.is_file() and "__pycache__" not in path.parts
     }

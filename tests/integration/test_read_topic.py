@@ -7,6 +7,7 @@ from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.errors import KafkaError
 
 from stocktide.streams.kafka.admin import ensure_topics
+from stocktide.streams.kafka.backward import BackwardReader
 from stocktide.streams.kafka.read_topic import open_consumer, read_topic
 from stocktide.streams.topics import STOCK
 from tests.harness.servers import KafkaServer
@@ -31,6 +32,37 @@ async def test_a_read_ends_at_the_end_offset_and_the_next_one_continues_there(ka
     assert reports[-1] == (3, 3)
     assert [(place, record.offset) for place, records in rest for record in records] == [(partition, 3), (partition, 4)]
     assert empty == []
+
+
+async def test_partitions_are_read_backward_by_time_from_any_place_in_windows_of_any_size(
+    kafka: KafkaServer, app_id: str
+) -> None:
+    await ensure_topics(kafka.address, app_id, 2)
+    topic = STOCK.full_name(app_id)
+    parts = [TopicPartition(topic, number) for number in range(2)]
+    async with AIOKafkaProducer(bootstrap_servers=kafka.address) as producer:
+        for number in range(12):
+            more = {"partition": int(number % 3 == 0), "timestamp_ms": 1_700_000_000_000 + number}
+            await producer.send_and_wait(topic, str(number).encode(), key=b"sku", **more)
+    consumer = await open_consumer(kafka.address, topic)
+    ends, floors = {parts[0]: 8, parts[1]: 4}, {parts[0]: 1, parts[1]: 0}
+    try:
+        for window in (1, 3, 100):
+            reader = BackwardReader(consumer, ends, floors, window)
+            found = [int(record.value or b"") async for _, record in reader.records()]
+            assert found == [11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 0] and reader.ended
+            first, found = BackwardReader(consumer, ends, floors, window), []
+            async for _, record in first.records():
+                found.append(int(record.value or b""))
+                if len(found) == 4:
+                    break
+            assert not first.ended
+            rest = BackwardReader(consumer, first.places, floors, window)
+            assert found + [int(record.value or b"") async for _, record in rest.records()] == [
+                *(11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 0)
+            ]
+    finally:
+        await consumer.stop()
 
 
 async def test_a_missing_topic_is_an_error(kafka: KafkaServer, app_id: str) -> None:

@@ -31,6 +31,13 @@ async def reasons_of(running: RunningSystem, part: str) -> str:
     return "" if status == 200 else body or "no answer"
 
 
+async def health_of(running: RunningSystem) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What `/v1/health` says of the parts, and of the processes by kind."""
+    async with running.client() as shop:
+        body = (await shop.get("/v1/health")).body
+    return {each["part"]: each for each in body["parts"]}, {each["kind"]: each for each in body["processes"]}
+
+
 async def wait_all_ready(running: RunningSystem) -> None:
     async def is_ready() -> bool:
         return not (await reasons_of(running, "worker") or await reasons_of(running, "api"))
@@ -62,6 +69,8 @@ async def test_a_halted_kafka_is_reported_with_topic_and_reason_until_it_continu
             worker = await reasons_of(running, "worker")
             assert "at topic stocktide-journal, partition 0, offset" in worker and "Kafka does not answer" in worker
             assert "stocktide-channel-stock" in await reasons_of(running, "api")
+            parts, _ = await health_of(running)
+            assert (parts["kafka"]["state"], parts["deciding"]["waiting"]) == ("stalled", None), parts
             doctor, audited = await asyncio.gather(command(running, "doctor"), command(running, "audit"))
             assert doctor.status == 1 and "settling has made no progress for" in doctor.out, doctor
             assert "all is well" not in doctor.out
@@ -88,6 +97,26 @@ async def test_an_idle_system_stays_ready(running: RunningSystem) -> None:
     assert "nothing waits" in doctor.out and "has made no progress" not in doctor.out, doctor
 
 
+async def check_halted_worker(running: RunningSystem) -> None:
+    """While the worker is halted nobody knows how it is, and what it said of its parts counts no more."""
+    running.signal_part("worker", signal.SIGSTOP)
+    try:
+
+        async def is_unknown() -> bool:
+            parts, processes = await health_of(running)
+            workers = parts["workers"]
+            return (
+                (workers["state"], processes["worker"]["state"]) == ("unknown", "unknown")
+                and workers["seconds"] > 20
+                and "has said nothing for" in workers["detail"]
+            )
+
+        await eventually(is_unknown, REPORT_SECONDS_MAX, running.log_tail)
+        assert (await health_of(running))[1]["api"]["state"] != "unknown"
+    finally:
+        running.signal_part("worker", signal.SIGCONT)
+
+
 async def test_a_derivation_that_is_blocked_is_reported_while_orders_are_answered(running: RunningSystem) -> None:
     journal, reservations = running.ready["topics"]["journal"], running.ready["topics"]["reservations"]
     kafka = running.ready["kafka"]
@@ -111,6 +140,19 @@ async def test_a_derivation_that_is_blocked_is_reported_while_orders_are_answere
             assert f'stocktide_stalled{{part="consuming {journal}-0"}} 1.0' in metrics
             rows = [row for row in await alerts(running) if row.get("part") == f"consuming {journal}-0"]
             assert [(row["type"], row["topic"], row["partition"]) for row in rows] == [("stalled", journal, 0)]
+
+            async def is_shown() -> bool:
+                parts, processes = await health_of(running)
+                derivations = parts["derivations"]
+                assert parts["deciding"]["state"] != "stalled" and parts["settling"]["state"] != "stalled"
+                return (
+                    (derivations["state"], processes["worker"]["state"]) == ("stalled", "stalled")
+                    and derivations["seconds"] >= STALL_SECONDS
+                    and reservations in derivations["detail"]
+                )
+
+            await eventually(is_shown, REPORT_SECONDS_MAX, running.log_tail)
+            await check_halted_worker(running)
         finally:
             await ensure_topics(kafka, running.app_id, partitions=4)
         await wait_all_ready(running)

@@ -304,6 +304,12 @@ def _park(
 def _policy(state: model_state.ModelState, command: commands.SetPolicy | commands.DeletePolicy) -> tuple[Outcome, bool]:
     """Rules 2 to 5: a level is replaced or removed as a whole, and the change waives the dwell."""
     sku = state.skus.get(command.sku or "")
+    policy = command.policy if isinstance(command, commands.SetPolicy) else None
+    own = state.channels.get(command.channel) if command.sku is None else sku and sku.policies.get(command.channel)
+    if command.expected not in (None, model_policy.policy_digest(own)):
+        if policy != own:
+            return Outcome.CONFLICT, False
+        return (Outcome.POLICY_DELETED if policy is None else Outcome.POLICY_SET), True
     is_new = False
     before = {name: current_offer(state, command.channel, each) for name, each in state.skus.items()}
     if isinstance(command, commands.SetPolicy):

@@ -6,9 +6,10 @@ Rules 1 to 14, implemented from their text and not from the Lua.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from fractions import Fraction
+from hashlib import sha1
 from typing import NamedTuple
 
 from tests.ledger.model_state import ModelSku, ModelState, ThresholdSide
@@ -61,6 +62,23 @@ class OfferState(NamedTuple):
     mode: str
     quantity: int
     preorder_remaining: int
+
+
+def policy_digest(policy: Mapping[str, object] | None) -> str:
+    """By which a caller says which policy of a level it has read."""
+    if policy is None:
+        text = "none"
+    else:
+        text = "policy\n" + "\n\n".join(sorted(f"{name}\n{_text_of(value)}" for name, value in policy.items()))
+    return sha1(text.encode(), usedforsecurity=False).hexdigest()[:16]
+
+
+def _text_of(value: object) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, int | float):
+        return f"{value:.17g}"
+    return value if isinstance(value, str) else "\n".join(value)  # type: ignore[call-overload]
 
 
 _FIELDS = frozenset(item.name for item in fields(EffectivePolicy))

@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 
 from stocktide.tables.ledger import commands
 from stocktide.tables.ledger.commands import Command, Origin, fingerprint
+from tests.ledger.model_policy import policy_digest
 from tests.ledger.shop_client import OPENING_MS
 
 SEED = int(os.environ.get("STOCKTIDE_TEST_SEED", random.randrange(2**32)))
@@ -154,6 +155,8 @@ class _RunBuilder:
     forced: list[str] = field(default_factory=list)
     # The warehouse and id of each announcement.
     announced: list[tuple[str, str]] = field(default_factory=list)
+    # The policy that each level was last given.
+    levels: dict[tuple[str, str | None], dict[str, Any]] = field(default_factory=dict)
 
     def one(self, choices: Sequence[_T]) -> _T:
         return self.draw(st.sampled_from(choices))
@@ -347,8 +350,13 @@ class _RunBuilder:
         """A level of policy, set or removed."""
         channel = self.one((*CHANNELS, *CHANNELS, *CHANNELS, "*"))
         sku = self.one(SKUS if channel == "*" else (None, *SKUS))
+        found = self.levels.get((channel, sku))
+        # Mostly what the level was last given, which another command may have refused or changed.
+        expected = self.one((None, None, policy_digest(found), policy_digest(found), policy_digest(None)))
+        level = {"channel": channel, "sku": sku, "expected": expected}
         if kind is commands.DeletePolicy:
-            return DraftCommand(kind, {"channel": channel, "sku": sku})
+            self.levels.pop((channel, sku), None)
+            return DraftCommand(kind, level)
         names = self.draw(st.lists(st.sampled_from(sorted(POLICY_FIELDS)), max_size=3, unique=True))
         policy = self.one(POLICIES) | {name: self.one(POLICY_FIELDS[name]) for name in names}
         policy["reroute"] = self.one(POLICY_FIELDS["reroute"])  # holds move only where a warehouse falls below zero
@@ -357,7 +365,8 @@ class _RunBuilder:
         if channel == "*":
             policy = {"preorder_cap": self.number(0, 15)}
             policy |= self.one(({}, {"fill": "complete_first"}, {"fill": "in_part"}))
-        return DraftCommand(kind, {"channel": channel, "sku": sku, "policy": policy})
+        self.levels[channel, sku] = policy
+        return DraftCommand(kind, level | {"policy": policy})
 
     def limited(self) -> DraftCommand:
         """A channel with limits of unpaid units and no other policy."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from stocktide.tables.ledger.commands import SetPolicy
-from tests.ledger.shop_client import ShopClient
+from stocktide.tables.ledger.commands import DeletePolicy, SetPolicy
+from tests.ledger.ledgers import ON_SERVERS
+from tests.ledger.model_policy import policy_digest
+from tests.ledger.shop_client import RedisShopClient, ShopClient
 
 
 async def test_rule_2_levels_merge_field_by_field(shop: ShopClient) -> None:
@@ -142,3 +144,45 @@ async def test_rule_8_a_suspended_channel_that_becomes_primary_sells_its_stock(s
     assert shop.mode("A") == "suspended"
     await shop.set_policy(safety_threshold=5, below_threshold="suspend", primary=True)
     assert (shop.mode("A"), shop.offer("A").quantity) == ("in_stock", 3)
+
+
+async def test_only_the_policy_that_was_read_is_replaced(shop: ShopClient) -> None:
+    for sku in (None, "A"):
+        read, missing = {"buffer": 2, "share": 0.5}, policy_digest(None)
+        first = SetPolicy(channel="tmall", sku=sku, policy=read, expected=missing)
+        second = SetPolicy(channel="tmall", sku=sku, policy={"buffer": 3}, expected=missing)
+        assert [each.outcome for each in await shop.submit_all(first, second)] == ["policy_set", "conflict"]
+        removal = DeletePolicy(channel="tmall", sku=sku, expected=missing)
+        assert (await shop.submit(removal)).outcome == "conflict"
+        removal = DeletePolicy(channel="tmall", sku=sku, expected=policy_digest(read))
+        assert (await shop.submit(removal)).outcome == "policy_deleted"
+
+
+async def test_a_repeat_of_the_change_that_was_made_is_no_conflict(shop: ShopClient) -> None:
+    change = SetPolicy(channel="tmall", policy={"warehouses": ["SH1"], "split": False}, expected=policy_digest(None))
+    assert (await shop.submit(change)).outcome == "policy_set"
+    again = await shop.submit(change)
+    assert (again.outcome, again.replayed) == ("policy_set", True)
+    assert (await shop.submit(DeletePolicy(channel="tmall", expected="0" * 16))).outcome == "conflict"
+
+
+@ON_SERVERS
+async def test_an_empty_policy_is_not_the_same_as_none(shop: RedisShopClient) -> None:
+    for policy in ({}, {"share": 0.5, "purposes": ["vip", "sale"], "primary": False}, None):
+        if policy is None:
+            await shop.delete_policy(sku="A")
+        else:
+            await shop.set_policy(sku="A", **policy)
+        own, _, digest = (await shop.ledger.read_policy("tmall", "A")).value
+        assert (own, digest) == (policy, policy_digest(policy))
+
+
+@ON_SERVERS
+async def test_the_approval_of_a_change_is_part_of_its_row(shop: RedisShopClient) -> None:
+    asked = {"requested_by": "ann", "reason": "double eleven", "id": "request-1"}
+    await shop.submit(SetPolicy(channel="tmall", policy={"buffer": 2}, actor="bob", **asked))
+    (row,) = shop.driver.decisions[-1].policies
+    assert (row.actor, row.requested_by, row.reason, row.id) == ("bob", *asked.values())
+    await shop.submit(DeletePolicy(channel="tmall", actor="bob"))
+    (row,) = shop.driver.decisions[-1].policies
+    assert (row.actor, row.requested_by) == ("bob", None)

@@ -219,7 +219,7 @@ async def _state_of(shop: RedisShopClient) -> ModelState:
         if (read := (await shop.ledger.read_sku(name)).value) is not None:
             state.skus[name] = ModelSku(policies={channel: dict(level) for channel, level in read[0].policies.items()})
     for channel in ("tmall", "jd"):
-        state.channels[channel], _ = (await shop.ledger.read_policy(channel, None)).value
+        state.channels[channel], _, _ = (await shop.ledger.read_policy(channel, None)).value
     for key, record in (await shop.ledger.read_expected("", "", None, "", 1_000)).value.rows:
         warehouse, id_ = key.split("\n")
         announced = {line.sku: line.quantity for line in record.lines}

@@ -18,7 +18,7 @@ from stocktide.agents.notify.robots import Content
 from stocktide.agents.notify.routing import Alert, decode_alert
 from stocktide.agents.notify.texts import line_of
 from stocktide.errors import StocktideError
-from stocktide.streams.contract.alerts import ALERT_TYPES, Language
+from stocktide.streams.contract.alert_types import ALERT_TYPES, Language
 from stocktide.streams.contract.documents import PublishedAlert, encode
 from stocktide.streams.webhooks.addresses import parse_networks
 from stocktide.streams.webhooks.calls import CallResult, make_session

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from stocktide.streams.contract.alerts import ALERT_TYPES, alert_type
+from stocktide.streams.contract.alert_types import ALERT_TYPES, alert_type
 
 ROOT = Path(__file__).parents[2]
 # `alerts.add('…'`, `system_alert("…"`, `type = "…"` beside a document of an alert, and the types that variables hold.

@@ -8,8 +8,12 @@ from typing import Any
 import orjson
 import pytest
 
-from stocktide.ops.dead_letters import reader
-from stocktide.ops.dead_letters.reader import (
+from stocktide.ops.dead_letters.render import escape_unprintable, format_bytes
+from stocktide.streams.contract.documents import DeadLetter
+from stocktide.streams.contract.times import rfc3339
+from stocktide.streams.kafka.record_origin import RecordPlace
+from stocktide.tables.dead_letters import reader
+from stocktide.tables.dead_letters.reader import (
     ALL_STATES,
     DeadLetterFilter,
     DeadLetterFold,
@@ -17,11 +21,7 @@ from stocktide.ops.dead_letters.reader import (
     StoredDeadLetter,
     decode_row,
 )
-from stocktide.ops.dead_letters.render import escape_unprintable, format_bytes
-from stocktide.ops.dead_letters.retry import RETRY_WITHIN_MS, retry_refusal
-from stocktide.streams.contract.documents import DeadLetter
-from stocktide.streams.contract.times import rfc3339
-from stocktide.streams.kafka.record_origin import RecordPlace
+from stocktide.tables.dead_letters.retry import RETRY_WITHIN_MS, retry_refusal
 
 NOW_MS = 1_900_000_000_000
 # 2030-01-01T00:00:00Z.

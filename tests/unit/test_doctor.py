@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from stocktide.doctor.command import judge_encryption, shown_settings
+from stocktide.doctor.command import judge_alerts, judge_encryption, shown_settings
 from stocktide.doctor.finding import Finding, Severity
 from stocktide.doctor.kafka_judgement import OFFSETS_TOPIC, ClusterView, GroupOffset, PartitionView, judge_cluster
 from stocktide.doctor.redis_server import COMMANDS, judge_permissions, judge_redis, missing_permissions
@@ -284,3 +284,14 @@ def test_a_password_that_is_sent_in_the_clear_is_reported() -> None:
     assert len(reported) == 2
     assert "the password too" in reported[0]
     assert not any("secret" in what for what in reported)
+
+
+def test_a_wrong_file_of_alerts_is_wrong_and_a_right_one_is_named(tmp_path: Path) -> None:
+    assert list(judge_alerts(Settings())) == []
+    file = tmp_path / "alerts.yaml"
+    file.write_text("receivers: [{name: duty, kind: slack, url: 'https://hooks.slack.com/HUSH'}]\nroutes: []\n")
+    (found,) = judge_alerts(Settings(alerts_file=str(file)))
+    assert found.severity is Severity.GOOD and "1 receivers" in found.what and "HUSH" not in found.what
+    file.write_text("receivers: []")
+    (found,) = judge_alerts(Settings(alerts_file=str(file)))
+    assert found.severity is Severity.WRONG and "`routes`" in found.what

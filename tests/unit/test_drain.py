@@ -54,6 +54,7 @@ async def test_a_process_that_drains_is_not_ready_and_ends_its_feeds_evenly_in_t
         stopping = Status(False, {"stop": "the process stops"})
         assert (reported[-1], await readiness.check()) == (stopping, stopping)
         assert not ended
+        assert readiness.trouble() is None  # the log would say that it waits for itself
         await draining
     seconds = sorted(at - began for at in ended)
     assert len(seconds) == FEEDS

@@ -10,6 +10,7 @@ import pytest
 
 from stocktide.streams.journal.log import MemoryJournal, MemoryLog
 from stocktide.streams.journal.record import KIND_BATCH, JournalReader, JournalRecord, Position, encode_record, marker
+from stocktide.streams.kafka import backward as windows
 from stocktide.tables.history import journal_search
 from stocktide.tables.history.journal_search import (
     BackwardSearch,
@@ -100,7 +101,7 @@ async def test_forward_and_backward_give_the_same_past_void_records_and_copies()
 
 async def test_a_reading_whose_budget_is_spent_goes_on_where_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(journal_search, "WINDOW_RECORDS_FIRST", 5)
-    monkeypatch.setattr(journal_search, "WINDOW_RECORDS_MAX", 5)
+    monkeypatch.setattr(windows, "WINDOW_RECORDS_MAX", 5)
     journal = journal_of([marker(1, OWNER), *(record(batch, "A" if batch % 4 == 1 else "B") for batch in range(1, 30))])
     anchor, found, calls = JournalCursor.of(read_all(journal)), [], 0
     while True:

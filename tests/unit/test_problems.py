@@ -10,7 +10,7 @@ import pytest
 from aiohttp import web
 
 from stocktide.api import problems, requests
-from stocktide.api.handlers.policies import PolicyBody, effective_view, validate_policy
+from stocktide.api.handlers.policy_body import PolicyBody, effective_view, validate_policy
 from stocktide.streams.contract.events import Malformed, decode_with
 from stocktide.tables.ledger.outcomes import REFUSALS, Outcome
 

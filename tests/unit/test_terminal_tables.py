@@ -20,13 +20,13 @@ from stocktide.loadtest.report.formatting import LIMITS
 from stocktide.loadtest.report.live import LiveSnapshot, LiveView
 from stocktide.loadtest.report.terminal import show_results
 from stocktide.ops import topics
-from stocktide.ops.dead_letters.reader import DeadLetterSummary
 from stocktide.ops.dead_letters.render import render_dead_letters
 from stocktide.ops.explain.render import HistoryTable
 from stocktide.ops.explain.snapshot import SkuSnapshot, render_snapshot
 from stocktide.streams.kafka.admin import TopicStatus
 from stocktide.streams.kafka.record_origin import RecordPlace
 from stocktide.streams.topics import TOPICS
+from stocktide.tables.dead_letters.reader import DeadLetterSummary
 from stocktide.tables.ledger.records import Offer, SkuRecord
 from tests.unit.sample_results import OVERSOLD, broken, flash_sale, not_valid, with_verdict
 

@@ -52,6 +52,8 @@ from stocktide.streams.topics import (
     MOVEMENTS,
     ORDERS,
     POLICIES,
+    POLICY_REQUESTS,
+    PROCESSES,
     RESERVATIONS,
     STOCK,
     WEBHOOK_ACKS,
@@ -64,6 +66,7 @@ from stocktide.wait_for_servers import wait_for_kafka
 
 # Each topic is copied before its source; the committed offsets are read before all of them.
 BACKUP_ORDER: tuple[Topic, ...] = (
+    PROCESSES,
     JOURNAL_POSITIONS,
     DAILY,
     COMPLAINTS,
@@ -77,6 +80,7 @@ BACKUP_ORDER: tuple[Topic, ...] = (
     POLICIES,
     ALERTS,
     AUDIT,
+    POLICY_REQUESTS,
     DEAD_LETTERS,
     JOURNAL,
     ORDERS,

@@ -20,7 +20,12 @@ from msgspec import structs
 from rich.console import Console
 
 from stocktide.errors import NotFound
-from stocktide.ops.dead_letters.reader import (
+from stocktide.ops.dead_letters.render import escape_unprintable, render_dead_letter, render_dead_letters
+from stocktide.progress import announce_if_slow, echo_on_terminal
+from stocktide.settings import Settings
+from stocktide.streams.kafka.record_origin import RecordPlace
+from stocktide.streams.topics import DEAD_LETTERS, TOPICS
+from stocktide.tables.dead_letters.reader import (
     ALL_STATES,
     CLOSED_STATES,
     DeadLetterFilter,
@@ -30,12 +35,7 @@ from stocktide.ops.dead_letters.reader import (
     State,
     StoredDeadLetter,
 )
-from stocktide.ops.dead_letters.render import escape_unprintable, render_dead_letter, render_dead_letters
-from stocktide.ops.dead_letters.retry import DeadLetterProcessor, DeadLetterResult
-from stocktide.progress import announce_if_slow, echo_on_terminal
-from stocktide.settings import Settings
-from stocktide.streams.kafka.record_origin import RecordPlace
-from stocktide.streams.topics import DEAD_LETTERS, TOPICS
+from stocktide.tables.dead_letters.retry import DeadLetterProcessor, DeadLetterResult
 from stocktide.wait_for_servers import wait_for_kafka
 
 # Without --limit: as many as a person can check.

@@ -33,7 +33,7 @@ def dead_letter_group() -> click.Group:
     def list_letters(locate: LocateSystem, as_json: bool, **chosen: Any) -> int:
         """List them, newest first."""
         from stocktide.ops.dead_letters.command import DeadLetterCommand
-        from stocktide.ops.dead_letters.reader import DeadLetterFilter
+        from stocktide.tables.dead_letters.reader import DeadLetterFilter
 
         return DeadLetterCommand(locate().settings).list_matching(DeadLetterFilter(**chosen), as_json)
 
@@ -83,7 +83,7 @@ def _change(
     **chosen: Any,
 ) -> int:
     from stocktide.ops.dead_letters.command import ChangeOptions, DeadLetterCommand
-    from stocktide.ops.dead_letters.reader import DeadLetterFilter
+    from stocktide.tables.dead_letters.reader import DeadLetterFilter
 
     if bool(places) == everything:
         raise click.UsageError("say which letters, or --all for all that the filters leave")

@@ -13,8 +13,8 @@ from rich.console import Console
 from rich.padding import Padding
 from rich.text import Text
 
-from stocktide.ops.dead_letters.reader import DeadLetterSummary, StoredDeadLetter
 from stocktide.streams.kafka.record_origin import RecordPlace
+from stocktide.tables.dead_letters.reader import DeadLetterSummary, StoredDeadLetter
 from stocktide.text_wrapping import terminal_width, wrapped
 
 # `--raw` gives all bytes.

@@ -19,7 +19,8 @@
 --          expected: cursor (`<warehouse>\n<id>`, the last one that the previous page looked at, or '')
 -- ARGV[6]  expected: limit
 -- returns  {batch, token, settled batch, value}; value is msgpack, or false if there is none
---          sku: [record, offers]   channel, skus: [[sku, version, at, offer], …]   policy: [own or nil, effective]
+--          sku: [record, offers]   channel, skus: [[sku, version, at, offer], …]
+--          policy: [own or nil, effective, digest of the first]
 --          known: [number of known SKUs, a page of their names]   expected: [cursor or '', [[key, record], …]]
 --          pools: [[[sku, {<purpose>@<warehouse>: [units, from, until]}], …], whether more SKUs follow]
 --          approvals: [[[order_id, order], …], whether more orders follow]
@@ -73,13 +74,14 @@ local function page_of(cursor, limit, index)
 end
 
 local function read_policy(channel, sku_name)
-  local known = registry.channels[channel]
+  local own, effective = registry.own_of(channel, sku_name), nil
   if sku_name == '' then
-    local own = known and known.has_policy and (known.policy or {}) or nil
-    return MSGPACK.ARRAY_2 .. pack(own) .. pack(registry.merged(known and known.policy))
+    local known = registry.channels[channel]
+    effective = registry.merged(known and known.policy)
+  else
+    effective = registry.policy_of(skus.get(sku_name) or skus.new(sku_name), channel)
   end
-  local sku = skus.get(sku_name) or skus.new(sku_name)
-  return MSGPACK.ARRAY_2 .. pack(sku.policies and sku.policies[channel]) .. pack(registry.policy_of(sku, channel))
+  return MSGPACK.ARRAY_3 .. pack(own) .. pack(effective) .. pack(require('policy_digest').of(own))
 end
 
 local STOCK_BYTES_MAX = 1048576 -- 1 MiB of records per page: some 10 ms

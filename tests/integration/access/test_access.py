@@ -7,12 +7,16 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import orjson
 import pytest
 
+from stocktide.streams.topics import ALERTS
 from tests.harness.api_client import ApiTestClient, open_client, unique_name
 from tests.harness.events import lines_of, order_event, order_paid, stock_received
+from tests.harness.eventually import eventually
 from tests.harness.process import run_stocktide
 from tests.harness.system import RunningSystem
+from tests.harness.workers import WorkerGroup
 from tests.integration.access.conftest import SHOP_ORIGIN, until_rejected
 
 UNAUTHORIZED, FORBIDDEN = (401, "unauthorized"), (403, "forbidden")
@@ -223,6 +227,15 @@ async def test_a_ticket_opens_one_feed(running: RunningSystem, own: ApiTestClien
         assert (await nobody.get(f"/v1/channels/own/stock?ticket={third}")).problem == UNAUTHORIZED
 
 
+async def test_everyone_with_a_key_learns_whose_it_is(running: RunningSystem, own: ApiTestClient) -> None:
+    of_channel = (await own.get("/v1/whoami")).body
+    assert (of_channel["role"], of_channel["channel"]) == ("channel", "own")
+    assert "warehouses" not in of_channel
+    async with running.client("metrics") as metrics, open_client(running.api) as nobody:
+        assert (await metrics.get("/v1/whoami")).body["role"] == "metrics"
+        assert (await nobody.get("/v1/whoami")).problem == UNAUTHORIZED
+
+
 async def test_only_a_listed_origin_is_let_in(running: RunningSystem, shop: ApiTestClient) -> None:
     asked = {"Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "authorization"}
     async with open_client(running.api) as browser:
@@ -251,10 +264,19 @@ async def test_an_open_system_does_not_serve_another_address(tmp_path: Path) -> 
     assert "loopback only" in result.printed
 
 
-async def test_a_new_key_is_listed_without_its_secret(running: RunningSystem) -> None:
+async def test_a_new_key_is_listed_without_its_secret_and_its_end_is_an_alert(running: RunningSystem) -> None:
     holder = unique_name("li")
     key = await make_key(running, "viewer", "--holder", holder, "--expires-in", "1h")
     listed = await run_stocktide("keys", "list", "--data", str(running.data))
     assert holder in listed.out
     assert key.split("_")[2] in listed.out
     assert key.split("_")[3] not in listed.out
+
+    async def is_raised() -> bool:
+        group = WorkerGroup(running.ready["kafka"], running.ready["redis"], running.app_id, running.data)
+        rows = [orjson.loads(record.value or b"{}") for record in await group.records(ALERTS)]
+        found = [row["detail"] for row in rows if row["type"] == "key_expiring" and holder in row["detail"]]
+        assert key not in str(rows)
+        return len(found) == 1
+
+    await eventually(is_raised, 60.0)

@@ -71,6 +71,16 @@ function registry.merged(channel_level, sku_level)
   return policy
 end
 
+-- The policy that is set at a level; nil if none is. `sku_name` nil or '': the level of the channel.
+function registry.own_of(channel_name, sku_name)
+  if sku_name and sku_name ~= '' then
+    local sku = skus.get(sku_name)
+    return sku and sku.policies and sku.policies[channel_name] or nil
+  end
+  local channel = registry.channels[channel_name]
+  return channel and channel.has_policy and (channel.policy or {}) or nil
+end
+
 local channel_policies = {}
 local default_policy -- once it is needed
 

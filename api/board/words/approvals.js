@@ -1,0 +1,41 @@
+// Words of the page of approvals.
+
+export const en = {
+  title: "Approvals",
+  none: "No request waits.",
+  none_hint: "Forced orders and policies that a second person has to approve appear here.",
+  more: "Only the first {most} are shown.",
+  order: "Forced order",
+  policy: "Policy",
+  by: "requested by {name}",
+  until: "expires",
+  own: "Your own request: another person has to approve it.",
+  more_lines: "and {count} more lines",
+  approve: "Approve",
+  reject: "Reject",
+  approve_title: "Approve {name}?",
+  reject_title: "Reject {name}?",
+  why: "Why",
+  done_approve: "Approved.",
+  done_reject: "Rejected.",
+};
+
+export const zh = {
+  title: "审批",
+  none: "没有待审批的请求。",
+  none_hint: "需要第二人批准的强制订单和策略会显示在这里。",
+  more: "仅显示前 {most} 条。",
+  order: "强制订单",
+  policy: "策略",
+  by: "申请人：{name}",
+  until: "到期",
+  own: "这是您自己的申请，须由他人批准。",
+  more_lines: "另有 {count} 行",
+  approve: "批准",
+  reject: "驳回",
+  approve_title: "批准 {name}？",
+  reject_title: "驳回 {name}？",
+  why: "原因",
+  done_approve: "已批准。",
+  done_reject: "已驳回。",
+};

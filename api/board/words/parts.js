@@ -1,0 +1,35 @@
+// Words that several pages use.
+
+export const en = {
+  previous: "Previous page",
+  next: "Next page",
+  page: "Page {page}",
+  cancel: "Cancel",
+  any: "any",
+  none: "none",
+  time: "Time",
+  sku: "SKU",
+  channel: "Channel",
+  order: "Order",
+  reason: "Reason",
+  state: "State",
+  actions: "Actions",
+  all_channels: "all channels",
+};
+
+export const zh = {
+  previous: "上一页",
+  next: "下一页",
+  page: "第 {page} 页",
+  cancel: "取消",
+  any: "不限",
+  none: "无",
+  time: "时间",
+  sku: "SKU",
+  channel: "渠道",
+  order: "订单",
+  reason: "原因",
+  state: "状态",
+  actions: "操作",
+  all_channels: "所有渠道",
+};
