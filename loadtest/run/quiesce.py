@@ -153,7 +153,7 @@ class FinalStateReader:
         cursor = ""
         while True:
             requested_at = self._clock.now()
-            page = await self._client.channel_stock(channel, cursor)
+            page = await self._client.channel_stock_page(channel, cursor)
             items = tuple(item for item in page.items if item.sku.startswith(self._sku_prefix))
             self._add(ReadChannel(self._clock.now(), requested_at, channel, items, page.next))
             if page.next is None:
