@@ -1,7 +1,8 @@
-"""The rows of public topics, as far as a load test reads them.
+"""The contract's JSON, as far as a promise speaks of it.
 
-In: JSON of the contract. Out: frozen messages. A row has what the API answers (`stocktide.client.documents`), and the
-`batch` that made it; that of an order also the `outcome` of its placing.
+In: responses of the API and rows of public topics. Out: frozen messages with the contract's field names, which are
+recorded, and compared whole: so they have less than those of the client (`stocktide.client.documents`). `batch` and
+`outcome` are set in rows of topics only. Quantities are whole units; times are RFC 3339 text.
 """
 
 from __future__ import annotations
@@ -9,13 +10,10 @@ from __future__ import annotations
 from typing import Any
 
 import orjson
-from msgspec import Struct
+from msgspec import Struct, field
 
-from stocktide.client import documents
-from stocktide.client.documents import ChannelUpdate as ChannelUpdateView
 from stocktide.client.documents import Line as LineView
 from stocktide.client.documents import MovedLine as MovedLineView
-from stocktide.client.documents import WarehouseStock as WarehouseStockView
 
 __all__ = [
     "AlertView",
@@ -30,29 +28,74 @@ __all__ = [
 ]
 
 
-class OrderView(documents.Order, frozen=True, omit_defaults=True):
-    """A row of `reservations`."""
+class OrderView(Struct, frozen=True, omit_defaults=True):
+    """The state of an order. `outcome` says how its placement was decided."""
 
+    order_id: str
+    channel: str
+    state: str
+    lines: tuple[LineView, ...]
+    sequence: int
+    placed_at: str = ""
+    expires_at: str | None = None
     batch: int = 0
     outcome: str = ""
+    choice_due: bool = False
 
 
-class MovementView(documents.Movement, frozen=True, omit_defaults=True):
-    """A row of `adjustments`."""
+class MovementView(Struct, frozen=True, omit_defaults=True):
+    """The effect of a movement, or its rejection; `movement_id` is that of the one that it voids."""
 
+    warehouse: str
+    id: str
+    type: str
+    outcome: str
+    detail: str | None = None
+    occurred_at: str = ""
+    applied_at: str = ""
+    lines: tuple[MovedLineView, ...] = ()
+    batch: int = 0
+    movement_id: str | None = None
+
+
+class WarehouseStockView(Struct, frozen=True, omit_defaults=True):
+    """The stock of a SKU in one warehouse."""
+
+    on_hand: int = 0
+    committed: int = 0
+    locked: int = 0
+    reserved: int = 0
+    available: int = 0
+    damaged: int = 0
+
+
+class StockView(Struct, frozen=True, omit_defaults=True):
+    """The stock of a SKU in all warehouses."""
+
+    sku: str
+    version: int
+    on_hand: int = 0
+    committed: int = 0
+    locked: int = 0
+    reserved: int = 0
+    available: int = 0
+    short: int = 0
+    preordered: int = 0
+    damaged: int = 0
+    warehouses: dict[str, WarehouseStockView] = field(default_factory=dict)
     batch: int = 0
 
 
-class StockView(documents.Stock, frozen=True, omit_defaults=True):
-    """A row of `stock`."""
+class ChannelUpdateView(Struct, frozen=True):
+    """A channel update."""
 
-    batch: int = 0
-
-
-class AlertView(documents.Alert, frozen=True, omit_defaults=True):
-    """A row of `alerts`."""
-
-    batch: int = 0
+    channel: str
+    sku: str
+    quantity: int
+    mode: str
+    preorder_remaining: int
+    version: int
+    available_from: str | None = None
 
 
 class DeadLetterView(Struct, frozen=True, omit_defaults=True):
@@ -72,3 +115,16 @@ class DeadLetterView(Struct, frozen=True, omit_defaults=True):
         except orjson.JSONDecodeError:
             return {}
         return event if isinstance(event, dict) else {}
+
+
+class AlertView(Struct, frozen=True, omit_defaults=True):
+    """A row of `alerts`."""
+
+    type: str
+    id: str = ""
+    sku: str = ""
+    warehouse: str | None = None
+    order_id: str | None = None
+    quantity: int | None = None
+    orders: tuple[str, ...] = ()
+    batch: int = 0
