@@ -23,6 +23,7 @@ __all__ = [
     "MovedLineView",
     "MovementView",
     "OrderView",
+    "PolicyView",
     "StockView",
     "WarehouseStockView",
 ]
@@ -96,6 +97,12 @@ class ChannelUpdateView(Struct, frozen=True):
     preorder_remaining: int
     version: int
     available_from: str | None = None
+
+
+class PolicyView(Struct, frozen=True):
+    """The policy of exactly one level; None where none is set."""
+
+    own: dict[str, Any] | None = None
 
 
 class DeadLetterView(Struct, frozen=True, omit_defaults=True):

@@ -3,6 +3,7 @@ typed."""
 
 from __future__ import annotations
 
+import asyncio
 import re
 import shutil
 import sys
@@ -15,13 +16,16 @@ from stocktide.client import (
     ApiError,
     ChannelUpdate,
     Client,
+    Feed,
     OrderOutcome,
+    Reset,
     Resumed,
     Retry,
+    Status,
     SyncClient,
     Synced,
 )
-from tests.harness.api_client import ApiTestClient, unique_name
+from tests.harness.api_client import WAIT_SECONDS_MAX, ApiTestClient, unique_name
 from tests.harness.system import RunningSystem
 from tests.integration.access.test_js_client import environ_of, run_in
 from tests.integration.faulty_proxy import faulty_proxy
@@ -37,6 +41,13 @@ def key_of(running: RunningSystem) -> str:
 async def shop(running: RunningSystem) -> AsyncIterator[ApiTestClient]:
     async with running.client("operator") as client:
         yield client
+
+
+async def within_time(feed: Feed[ChannelUpdate]) -> AsyncIterator[ChannelUpdate | Synced | Resumed | Reset | Status]:
+    """The events of a feed, which otherwise waits for ever for one that does not come."""
+    async with asyncio.timeout(WAIT_SECONDS_MAX):
+        async for event in feed:
+            yield event
 
 
 def order_of(sku: str, quantity: int) -> dict[str, object]:
@@ -104,16 +115,17 @@ async def test_a_feed_goes_on_where_it_was_and_misses_nothing(running: RunningSy
     sku = await shop.receive_new(10)
     async with faulty_proxy(running.api, "cut-feed") as (api, proxy), Client(api, key=key_of(running)) as client:
         events: list[str | int] = []
-        async for event in client.feed("own", prefixes=[sku]):
+        async for event in within_time(client.feed("own", prefixes=[sku])):
             if isinstance(event, ChannelUpdate):
                 events.append(event.quantity)
                 if event.quantity == 7:
                     break
             elif isinstance(event, Synced | Resumed):
                 events.append(type(event).__name__)
-                if not proxy.injected:
+                if events == [10, "Synced"]:
                     # The connection is cut behind this; it is sold meanwhile.
                     await client.place_order(order_of(sku, 3))
+        assert proxy.injected == 1
     assert [each for each in events if each != "Synced"] == [10, "Resumed", 7]
 
 
@@ -123,13 +135,14 @@ async def test_a_socket_goes_on_where_a_feed_of_another_process_was(
     sku = await shop.receive_new(10)
     async with Client(running.api, key=key_of(running)) as client:
         feed = client.feed("own", [sku])
-        async for event in feed:
+        async for event in within_time(feed):
             if isinstance(event, Synced):
                 break
         assert feed.is_live and feed.last_event_id
         await client.place_order(order_of(sku, 3))
         updates = []
-        async for event in client.feed("own", [sku], last_event_id=feed.last_event_id, transport="websocket"):
+        again = client.feed("own", [sku], last_event_id=feed.last_event_id, transport="websocket")
+        async for event in within_time(again):
             updates += [event.quantity] if isinstance(event, ChannelUpdate) else []
             if 7 in updates:
                 break
