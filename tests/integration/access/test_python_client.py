@@ -8,6 +8,7 @@ import re
 import shutil
 import sys
 from collections.abc import AsyncIterator
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -93,7 +94,10 @@ async def test_refusals_of_orders_are_values_and_others_are_errors(running: Runn
         with pytest.raises(ApiError) as feed:
             async for _ in client.feed("own"):
                 pass
-        assert feed.value.status == 401
+        assert (feed.value.status, feed.value.code) == (401, "unauthorized")
+        with pytest.raises(ApiError, match="401"):
+            async for _ in client.feed("own", transport="websocket"):
+                pass
 
 
 async def test_a_policy_is_changed_only_as_it_was_read(running: RunningSystem, shop: ApiTestClient) -> None:
@@ -177,6 +181,8 @@ async def test_its_wheel_needs_no_stocktide_and_its_readme_works_as_typed(
     options = ("--no-deps", "--no-build-isolation", "--no-index", "--target", "site")
     await run_in(tmp_path, sys.executable, "-m", *install.split(), "--quiet", *options)
     assert (tmp_path / "site/stocktide_client/py.typed").exists()
+    # Both are released together.
+    assert (tmp_path / f"site/stocktide_client-{version('stocktide')}.dist-info").exists()
     environ = {**environ_of(running), "PYTHONPATH": str(tmp_path / "site")}
     outs = []
     for example in re.findall(r"```python\n(.*?)```", text, re.DOTALL):

@@ -19,7 +19,7 @@ import msgspec
 
 from .documents import ChannelUpdate, Order, Reset, Resumed, Status, Synced
 from .errors import ApiError
-from .http import HttpClient, Retry, decode
+from .http import ApiResponse, HttpClient, Retry, decode, refused
 
 # The feed sends a heartbeat every 15 s: after a longer silence the connection is dead.
 SILENCE_SECONDS_MAX = 20.0
@@ -66,6 +66,14 @@ class FeedClosed(ConnectionAbortedError):
     def __init__(self, close_code: int | None) -> None:
         super().__init__(f"the socket was closed with {close_code}")
         self.close_code = close_code
+
+
+class FeedRefused(aiohttp.ClientResponseError):
+    """The API refuses to open a feed."""
+
+    def __init__(self, response: aiohttp.ClientResponse, body: bytes) -> None:
+        super().__init__(response.request_info, response.history, status=response.status, headers=response.headers)
+        self.response = ApiResponse(response.status, body, response.headers)
 
 
 class Feed(Generic[_Update]):
@@ -149,7 +157,9 @@ def _pause_after(error: BaseException, path: str) -> str:
     if not isinstance(error, aiohttp.ClientResponseError):
         return ""
     if 400 <= error.status < 500 and error.status not in _RETRIED:
-        raise ApiError(f"{path} was refused with {error.status}", error.status) from error
+        # The handshake of a socket has no body.
+        response = error.response if isinstance(error, FeedRefused) else ApiResponse(error.status, b"")
+        raise refused("GET", path, response) from error
     return error.headers.get("Retry-After", "") if error.headers is not None else ""
 
 
@@ -160,7 +170,9 @@ async def open_event_stream(
     """The feed below `url` by Server-Sent Events. Raises one of CONNECTION_ERRORS, also when it is refused."""
     headers = {} if last_event_id is None else {"Last-Event-ID": last_event_id}
     params = [(name, value) for name, values in query.items() for value in values]
-    async with session.get(f"{url}/feed", params=params, headers=headers, raise_for_status=True) as response:
+    async with session.get(f"{url}/feed", params=params, headers=headers) as response:
+        if response.status >= 400:
+            raise FeedRefused(response, await response.read())
         yield read_frames(response.content)
 
 
