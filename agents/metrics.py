@@ -71,8 +71,8 @@ class WorkerMetrics:
             ["receiver", "outcome"],
             registry=self.registry,
         )
-        self.alerts_waiting = Gauge(
-            "stocktide_alerts_waiting", "Alerts that a receiver lacks", ["receiver"], registry=self.registry
+        self.pending_alerts = Gauge(
+            "stocktide_pending_alerts", "Alerts that a receiver lacks", ["receiver"], registry=self.registry
         )
 
     def _make_audit_gauges(self) -> None:

@@ -48,19 +48,24 @@ class DeadLetterLog:
         found = self._fold.newest_at(place)
         return found if found is not None and found.place == place else None
 
-    async def refresh(self, *, at_once: bool = False) -> None:
-        """Read what is new. Calls share one reader, which goes on where a call gives up waiting. `at_once`: also what
-        was written within the last second. Raises KafkaError."""
+    async def refresh(self, *, at_once: bool = False, fresh_seconds: float = FRESH_SECONDS) -> None:
+        """Read what is new, if the last reading is older than `fresh_seconds`. Calls share one reader, which goes on
+        where a call gives up waiting. `at_once`: read whatever was written before the call. Raises KafkaError."""
         if self._idle is not None:
             self._idle.cancel()
         self._idle = asyncio.get_running_loop().call_later(IDLE_SECONDS, self._forget)
         if at_once and self._reading is not None and not self._reading.done():
             await asyncio.shield(self._reading)  # it may have begun before what is asked for was written
         if self._reading is None or self._reading.done():
-            if not at_once and time.monotonic() - self._read_at < FRESH_SECONDS:
+            if not at_once and time.monotonic() - self._read_at < fresh_seconds:
                 return
             self._reading = asyncio.create_task(self._catch_up(), name="dead letters")
         await asyncio.shield(self._reading)
+
+    async def count_open(self, topic: str, fresh_seconds: float) -> int:
+        """How many events of a topic (full name) are open dead letters. Raises KafkaError."""
+        await self.refresh(fresh_seconds=fresh_seconds)
+        return sum(letter.origin.topic == topic for letter in self._fold.letters(("open",)))
 
     async def close(self) -> None:
         """Forget everything."""

@@ -13,6 +13,7 @@ from functools import partial
 from aiokafka import AIOKafkaProducer
 from redis.asyncio import Redis
 
+from stocktide.api.dead_letter_log import DeadLetterLog
 from stocktide.api.feeds.snapshots import SnapshotMonitor
 from stocktide.api.handlers.health import Readiness
 from stocktide.api.handlers.system_health import SystemHealthHandlers
@@ -46,6 +47,7 @@ def make_health(
     feeds: Feeds,
     snapshots: SnapshotMonitor,
     webhooks: WebhookHandlers,
+    letters: DeadLetterLog,
 ) -> tuple[SystemHealthHandlers, ProcessSeries]:
     """The handlers, and the series to be fed. This process is reported until the stack is closed."""
 
@@ -55,7 +57,7 @@ def make_health(
             process=name, kind="api", at=rfc3339(now_ms()), reasons=reasons, stalls=stalled_parts(stalls.found)
         )
 
-    own = OwnParts(lambda: readiness.latest, status, webhooks.answers, lambda: len(snapshots.late))
+    own = OwnParts(lambda: readiness.latest, status, webhooks.answers, letters.count_open, lambda: len(snapshots.late))
     observer = SystemObserver(settings.app_id, redis, partial(_open_clients, settings), own)
     stack.push_async_callback(observer.close)
     series = ProcessSeries(lambda: sum(feeds.hub.position) if feeds.source.complete.is_set() else None)

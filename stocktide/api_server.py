@@ -10,22 +10,21 @@ import contextlib
 import logging
 import socket
 import sys
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from functools import partial
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from aiohttp import web
 from aiohttp.typedefs import Middleware
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
 from redis.asyncio import Redis
 
 from stocktide.api.access.key_expiry import KeyExpiryAlerts
 from stocktide.api.app import make_app
 from stocktide.api.batching import CommandBatcher
-from stocktide.api.dead_letter_log import DeadLetterLog
 from stocktide.api.event_producer import InputEventProducer, make_producer
 from stocktide.api.feeds.catch_up import CatchUp
 from stocktide.api.feeds.order_sse import OrderFeedHandler
@@ -37,7 +36,6 @@ from stocktide.api.handlers.alerts import AlertsHandler
 from stocktide.api.handlers.approvals import ApprovalHandlers
 from stocktide.api.handlers.audit_log import AuditLogHandler
 from stocktide.api.handlers.board import BoardHandlers
-from stocktide.api.handlers.dead_letters import DeadLetterHandlers
 from stocktide.api.handlers.events import EventHandlers
 from stocktide.api.handlers.history import HistoryHandler
 from stocktide.api.handlers.intake import IntakeHandler
@@ -60,12 +58,13 @@ from stocktide.api.settled_reads import SettledReads
 from stocktide.api.spec.served import with_documents
 from stocktide.api.stale.reads import PublishedTables, StaleReads
 from stocktide.api.stale.topic_copy import TopicCopy
-from stocktide.api.topic_calls import TopicCalls
 from stocktide.api_access import Access, make_access
 from stocktide.api_drain import Drain
 from stocktide.api_feeds import Feeds, make_consumer, make_feeds
 from stocktide.api_health import make_health, process_name
 from stocktide.api_policies import make_policy_requests
+from stocktide.api_reports import prepare_reports
+from stocktide.api_topics import make_dead_letter_log, make_dead_letters, opener, topic_calls
 from stocktide.api_webhooks import prepare_webhooks
 from stocktide.errors import CommandError, StartError
 from stocktide.intake_settings import read_enabled_mappings
@@ -75,11 +74,8 @@ from stocktide.settings import Settings, is_loopback
 from stocktide.streams.journal.log import KafkaLog
 from stocktide.streams.kafka.publish import OutputRow
 from stocktide.streams.kafka.raw_records import deliver_raw_records
-from stocktide.streams.kafka.read_topic import open_consumer
-from stocktide.streams.topics import ALERTS, AUDIT, DEAD_LETTERS, JOURNAL, RESERVATIONS, STOCK, Topic
+from stocktide.streams.topics import ALERTS, AUDIT, JOURNAL, RESERVATIONS, STOCK
 from stocktide.streams.tracing import make_tracing
-from stocktide.tables.dead_letters.reader import DeadLetterTopic
-from stocktide.tables.dead_letters.retry import DeadLetterProcessor
 from stocktide.tables.ledger.client import Ledger
 from stocktide.tables.ledger.connection import connect
 from stocktide.tables.ledger.control import LedgerControl
@@ -97,8 +93,6 @@ logger = logging.getLogger(__name__)
 
 # For requests in progress: a request's own deadline and a reserve.
 STOP_SECONDS_MAX = 8.0
-# Every record that a call reads exists already; a fetch that waits for more delays the next one.
-READ_WAIT_MS = 20
 
 
 def run(settings: Settings) -> int:
@@ -195,8 +189,10 @@ def _make_handlers(
     channel_feeds = ChannelFeeds(
         hub, CatchUp(hub, feeds.source), known, snapshots, lambda: readiness.latest, feeds.open_feeds
     )
-    webhooks = make_webhooks(known)
-    shown, series = make_health(settings, stack, redis, producer, name, readiness, stalls, feeds, snapshots, webhooks)
+    webhooks, letters = make_webhooks(known), make_dead_letter_log(settings, stack)
+    shown, series = make_health(
+        settings, stack, redis, producer, name, readiness, stalls, feeds, snapshots, webhooks, letters
+    )
     metrics = _make_metrics(batcher, submitter, feeds, snapshots, readiness, stalls)
     metrics.listener = series.answered
     return Handlers(
@@ -205,15 +201,15 @@ def _make_handlers(
         order_lists=OrderListHandler(ledger, reads, stale),
         stock=StockHandlers(ledger, reads, stale),
         stock_list=StockListHandler(ledger, reads, stale),
-        audit_log=AuditLogHandler(_topic_calls(settings, AUDIT)),
-        alerts=AlertsHandler(_topic_calls(settings, ALERTS)),
-        dead_letters=_make_dead_letters(settings, stack),
+        audit_log=AuditLogHandler(topic_calls(settings, AUDIT)),
+        alerts=AlertsHandler(topic_calls(settings, ALERTS)),
+        dead_letters=make_dead_letters(settings, letters),
         pools=PoolHandler(ledger, reads),
         history=_make_history(settings, redis, ledger, reads),
         policies=PolicyHandlers(changes),
         policy_preview=PolicyPreviewHandler(changes, reads),
         policy_requests=policy_requests,
-        policy_history=PolicyHistoryHandlers(changes, _opener(settings, AUDIT)),
+        policy_history=PolicyHistoryHandlers(changes, opener(settings, AUDIT)),
         events=EventHandlers(event_producer, settings.app_id, settings.request_seconds, limits.future_ms),
         intake=IntakeHandler(event_producer, settings.app_id, read_enabled_mappings()),
         feeds=FeedHandler(channel_feeds),
@@ -226,6 +222,7 @@ def _make_handlers(
         metrics=metrics,
         pages=BoardHandlers(),
         webhooks=webhooks,
+        reports=prepare_reports(settings, stack, producer),
         post_ticket=access.tickets.post,
     )
 
@@ -243,34 +240,16 @@ def _make_checks(
 
 
 def _make_stale_reads(settings: Settings, stack: AsyncExitStack, reads: SettledReads) -> StaleReads:
-    tables = PublishedTables(*(TopicCopy(_opener(settings, topic)) for topic in (STOCK, RESERVATIONS)))
+    tables = PublishedTables(*(TopicCopy(opener(settings, topic)) for topic in (STOCK, RESERVATIONS)))
     stale = StaleReads(reads, tables)
     stack.push_async_callback(stale.close)
     return stale
-
-
-def _make_dead_letters(settings: Settings, stack: AsyncExitStack) -> DeadLetterHandlers:
-    name = DEAD_LETTERS.full_name(settings.app_id)
-    topic = DeadLetterTopic(name, settings.kafka_client())
-    log = DeadLetterLog(topic)
-    stack.push_async_callback(log.close)
-    processor = partial(DeadLetterProcessor, topic, settings.kafka_client(), settings.app_id)
-    return DeadLetterHandlers(log, topic, name, processor)
 
 
 def _make_history(settings: Settings, redis: Redis, ledger: Ledger, reads: SettledReads) -> HistoryHandler:
     journal = JOURNAL.full_name(settings.app_id)
     open_log = partial(KafkaLog, settings.kafka, journal, **settings.kafka_access())
     return HistoryHandler(ledger, reads, LedgerControl(redis, settings.app_id).settled, open_log)
-
-
-def _opener(settings: Settings, topic: Topic, **client: Any) -> Callable[[], Awaitable[AIOKafkaConsumer]]:
-    """What opens a reader of a topic at its beginning."""
-    return partial(open_consumer, settings.kafka, topic.full_name(settings.app_id), **client, **settings.kafka_access())
-
-
-def _topic_calls(settings: Settings, topic: Topic) -> TopicCalls:
-    return TopicCalls(topic.name, _opener(settings, topic, fetch_max_wait_ms=READ_WAIT_MS))
 
 
 async def _read_channel(ledger: Ledger, reads: SettledReads, order_id: str) -> str | None:

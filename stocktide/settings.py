@@ -15,6 +15,7 @@ from fnmatch import fnmatchcase
 from ipaddress import ip_address
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from zoneinfo import ZoneInfo
 
 from stocktide.errors import SettingsError as SettingsError
 from stocktide.security import ServerAccess
@@ -112,6 +113,7 @@ class Settings(ServerAccess):
     webhook_failing_seconds: int = field(
         default=432_000, metadata={"help": "how long every call of a webhook fails before it is disabled"}
     )
+    timezone: str = field(default="UTC", metadata={"help": "whose days daily reports and the health score have"})
     alerts_file: str = field(default="", metadata={"help": "receivers and routes of alerts; empty: none are sent"})
     open: int = field(default=0, metadata={"help": "0: every call of the API needs a key; 1: none, on loopback only"})
     keys_file: str = field(default="", metadata={"help": "the API's keys; empty: access/keys.json below data"})
@@ -140,6 +142,10 @@ class Settings(ServerAccess):
         settings.check()
         return settings
 
+    def zone(self) -> ZoneInfo:
+        """The time zone of days. Raises ValueError, KeyError and OSError if there is none of this name."""
+        return ZoneInfo(self.timezone)
+
     def check(self) -> None:
         """Refuse what cannot work. Raises SettingsError."""
         if self.shards != 1:
@@ -154,6 +160,12 @@ class Settings(ServerAccess):
             parse_networks(self.webhook_allow)
         except ValueError as error:
             raise SettingsError(f"STOCKTIDE_WEBHOOK_ALLOW is {self.webhook_allow!r}: {error}") from error
+        try:
+            self.zone()
+        except (ValueError, OSError, KeyError) as error:
+            raise SettingsError(
+                f"STOCKTIDE_TIMEZONE is {self.timezone!r}: no time zone, as in Asia/Shanghai"
+            ) from error
         for name, (least, most) in _BOUNDS.items():
             value = getattr(self, name)
             if not least <= value <= most:

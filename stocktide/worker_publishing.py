@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 from aiokafka.errors import KafkaError
 
 from stocktide.agents.channel_stock.compare import compare
+from stocktide.agents.days.follower import FETCH_MS, DayFollower
+from stocktide.agents.derive.agent import DailyTotals
 from stocktide.agents.maintenance.restate import JournalTrimmer
 from stocktide.agents.metrics import WorkerMetrics
 from stocktide.agents.partition_workers import PartitionWorkers
@@ -22,7 +24,8 @@ from stocktide.streams.journal.log import KafkaLog
 from stocktide.streams.journal.trim import trim_journal
 from stocktide.streams.kafka.groups import adopt_offsets, publishing_group
 from stocktide.streams.kafka.publish import OutputRow
-from stocktide.streams.topics import ALERTS, CHANNEL_STOCK, JOURNAL, JOURNAL_POSITIONS, STOCK
+from stocktide.streams.kafka.read_topic import topic_consumer
+from stocktide.streams.topics import ALERTS, CHANNEL_STOCK, DAILY, DEAD_LETTERS, JOURNAL, JOURNAL_POSITIONS, STOCK
 from stocktide.tables.changelog_table import make_published_table
 from stocktide.tables.recovery.checkpoints import read_checkpoints
 from stocktide.traced_agents import make_derivation, make_stock_agent
@@ -45,10 +48,21 @@ class PublishingRole(WorkerRole):
         positions_topic, updates_topic = JOURNAL_POSITIONS.full_name(app_id), CHANNEL_STOCK.full_name(app_id)
         positions = make_published_table(self.app, "journal_positions", positions_topic, 1)
         updates = make_published_table(self.app, "channel_stock", updates_topic, settings.partitions)
+        daily_topic, zone = DAILY.full_name(app_id), settings.zone()
+        daily = make_published_table(self.app, "daily", daily_topic, 1)
         tick = PublicationTick(time.monotonic)
         open_log = partial(KafkaLog, settings.kafka, JOURNAL.full_name(app_id), **self._security)
         derivation = make_derivation(
-            *(tracing, positions, positions_topic, self.publisher, app_id, metrics, tick.work, open_log)
+            *(tracing, positions, positions_topic, self.publisher, app_id, metrics, tick.work, open_log),
+            DailyTotals(daily, daily_topic, zone),
+        )
+        followed = {topic.full_name(app_id): topic for topic in (ALERTS, DEAD_LETTERS)}
+        self._days = DayFollower(
+            DailyTotals(daily, daily_topic, zone),
+            self.publisher,
+            followed,
+            partial(topic_consumer, settings.kafka, *followed, fetch_max_wait_ms=FETCH_MS, **self._security),
+            self._owns_journal,
         )
         workers = PartitionWorkers(JOURNAL.name, derivation.derive, self.app.membership, tick)
         self.workers[JOURNAL] = workers
@@ -68,6 +82,7 @@ class PublishingRole(WorkerRole):
         except (KafkaError, OSError) as error:
             raise StartError(f"the worker cannot read the offsets of its groups: {error}") from error
         await super().start()
+        self._run("daily totals", self._days.run())
         self._run("trimming", self._make_trimmer().run())
 
     def _make_trimmer(self) -> JournalTrimmer:

@@ -89,6 +89,21 @@ PROCESSES = Topic(
     "processes", "process", "worker, api", "what each process says of itself", "compact,delete", HOUR_MS, partitions=1
 )
 
+# A day more than is answered (`streams.contract.daily.DAYS_KEPT`) in every time zone, and the age of a segment.
+DAILY_RETENTION_MS = 98 * DAY_MS
+DAILY = Topic(
+    "daily",
+    "kind/day or kind/day/channel",
+    "agents.derive.agent, agents.days.follower, in one process",
+    "totals of a day: the changelog of a Faust table",
+    "compact,delete",
+    DAILY_RETENTION_MS,
+    partitions=1,
+)
+COMPLAINTS = Topic(
+    "complaints", "day/channel", "api", "complaints of a day", "compact,delete", DAILY_RETENTION_MS, partitions=1
+)
+
 TOPICS: tuple[Topic, ...] = (
     ORDERS,
     MOVEMENTS,
@@ -108,6 +123,8 @@ TOPICS: tuple[Topic, ...] = (
     WEBHOOK_HEALTH,
     INTAKE,
     PROCESSES,
+    DAILY,
+    COMPLAINTS,
 )
 
 

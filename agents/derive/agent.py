@@ -1,10 +1,10 @@
 """The agent of the topic `journal`: valid batches → the rows of all derived topics except `channel-stock`.
 
 In: chunks of the journal. Out: rows of `reservations`, `adjustments`, `stock`, `policies`, `alerts`, `audit` and
-`dead-letters`, of states only the newest per key; then the reader's position, from which a restart continues. Kafka
-acknowledges the rows before the position is written, and the position before the chunk is acked, so a crash only causes
-the same rows to be derived again. Where a chunk begins beyond the records that the reader has seen, these are read from
-the journal first: without them the reader would find every later batch void.
+`dead-letters`, of states only the newest per key, and totals of `daily`; then the reader's position, from which a
+restart continues. Kafka acknowledges the rows before the position is written, and the position before the chunk is
+acked, so a crash only causes the same rows to be derived again. Where a chunk begins beyond the records that the reader
+has seen, these are read from the journal first: without them the reader would find every later batch void.
 """
 
 from __future__ import annotations
@@ -13,17 +13,21 @@ import asyncio
 import logging
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
+from functools import partial
 from itertools import islice
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import msgspec
 from msgspec import Struct, structs
 
 from stocktide.agents.dead_letters import BurstDetector
+from stocktide.agents.derive.days import JournalDays
 from stocktide.agents.derive.rows import RowCollector
 from stocktide.agents.metrics import WorkerMetrics
 from stocktide.agents.publication_tick import Stopwatch
 from stocktide.errors import StocktideError
+from stocktide.streams.contract.documents import encode
 from stocktide.streams.journal.log import JournalLog
 from stocktide.streams.journal.record import (
     JournalReader,
@@ -36,7 +40,7 @@ from stocktide.streams.journal.record import (
 from stocktide.streams.kafka.publish import OutputRow, Publisher
 from stocktide.streams.kafka.record_origin import RecordPlace
 from stocktide.streams.kafka.transport import Chunk
-from stocktide.streams.topics import Topic
+from stocktide.streams.topics import DAILY, Topic
 from stocktide.tables.changelog_table import PublishedTable
 from stocktide.tables.ledger.raw_decision import decode_raw_decision
 from stocktide.tables.recovery.checkpoints import CheckpointWriter, begun_key, derived_key
@@ -60,6 +64,14 @@ class _ShardState(Struct, frozen=True):
     bytes_since: int = 0
 
 
+class DailyTotals(Struct, frozen=True):
+    """The table of the topic `daily` (its full name), and the time zone of its days."""
+
+    table: PublishedTable
+    topic: str
+    zone: ZoneInfo
+
+
 class MissingRecords(StocktideError):
     """The journal does not give the records before a chunk; the chunk is tried again."""
 
@@ -77,6 +89,7 @@ class Derivation:
         metrics: WorkerMetrics,
         work: Stopwatch,
         open_log: Callable[[int], JournalLog],
+        daily: DailyTotals,
     ) -> None:
         self._positions = positions
         self._positions_topic = positions_topic
@@ -86,6 +99,7 @@ class Derivation:
         self._bursts = BurstDetector()
         self._work = work
         self._open_log = open_log
+        self._daily = daily
         # By shard: the state since it was read from the table, valid within its epoch.
         self._shards: dict[int, _ShardState] = {}
 
@@ -126,7 +140,8 @@ class Derivation:
         state = self._shard_state(chunk.partition, epoch)
         reader = JournalReader(state.position)
         checkpoints = CheckpointWriter(chunk.partition, state.begun, state.bytes_since)
-        rows = await read_rows(chunk, reader, checkpoints, self._work)
+        days = JournalDays(self._daily.zone, partial(self._read_daily, chunk.partition))
+        rows = await read_rows(chunk, reader, checkpoints, self._work, days)
         if reader.position == state.position:
             self._shards[chunk.partition] = structs.replace(state, next_offset=reader.next_offset)
             return
@@ -135,6 +150,7 @@ class Derivation:
         await asyncio.gather(
             *(self._publisher.publish(topic.full_name(self._app_id), topic_rows, epoch) for topic, topic_rows in made)
         )
+        await self._store_days(chunk.partition, days, epoch)
         for topic, topic_rows in made:
             self._metrics.rows.labels(topic.name).inc(len(topic_rows))
         for outcome, number in rows.outcomes.items():
@@ -149,6 +165,19 @@ class Derivation:
         begun = self._positions.read(shard, begun_key(shard))
         position = Position.beginning() if derived is None else decode_position(derived)
         return _ShardState(epoch, position, position.offset, None if begun is None else decode_position(begun))
+
+    def _read_daily(self, shard: int, key: str) -> bytes | None:
+        return self._daily.table.read(shard, key.encode())
+
+    async def _store_days(self, shard: int, days: JournalDays, epoch: int) -> None:
+        with self._work.running():
+            rows: dict[bytes, bytes | None] = {key.encode(): encode(row) for key, row in days.rows().items()}
+        if rows:
+            offsets = await self._publisher.publish(
+                self._daily.topic, rows.items(), epoch, to_partition=lambda _: shard
+            )
+            self._daily.table.write(shard, rows, offsets[shard])
+            self._metrics.rows.labels(DAILY.name).inc(len(rows))
 
     async def _store(self, shard: int, reader: JournalReader, checkpoints: CheckpointWriter, epoch: int) -> None:
         rows = [(derived_key(shard), encode_position(reader.position)), *checkpoints.rows()]
@@ -179,9 +208,9 @@ async def _make_rows(rows: RowCollector, work: Stopwatch) -> list[tuple[Topic, l
 
 
 async def read_rows(
-    chunk: Chunk, reader: JournalReader, checkpoints: CheckpointWriter, work: Stopwatch
+    chunk: Chunk, reader: JournalReader, checkpoints: CheckpointWriter, work: Stopwatch, days: JournalDays
 ) -> RowCollector:
-    """The rows of the chunk's valid batches; advances the reader."""
+    """The rows of the chunk's valid batches, which are counted in `days`; advances the reader."""
     rows = RowCollector()
     batches = 0
     for record in chunk.records:
@@ -198,6 +227,7 @@ async def read_rows(
                 continue
             checkpoints.see(decision, len(entry.payload), before, reader.position)
             rows.add(decision)
+            days.add(decision, record.timestamp)
         batches += 1
         if batches % BATCHES_PER_TURN == 0:
             await asyncio.sleep(0)

@@ -29,6 +29,8 @@ PAUSE_SECONDS_MIN, PAUSE_SECONDS_MAX = 1.0, 60.0
 JITTER = 0.3
 # A message that was not taken for so long says nothing new any more; its alerts are in the topic for a week.
 GIVE_UP_SECONDS = 86_400
+# A look at the clock, which may be set while a group waits for the morning.
+WAIT_SECONDS_MAX = 60.0
 _HEADERS = {"content-type": "application/json; charset=utf-8", "user-agent": "Stocktide", "accept-encoding": "identity"}
 
 
@@ -69,13 +71,13 @@ class Delivery:
                 await self._wait(now)
             else:
                 await self._send(message)
-            self._metrics.alerts_waiting.labels(self._receiver.name).set(len(self._groups))
+            self._metrics.pending_alerts.labels(self._receiver.name).set(len(self._groups))
 
     async def _wait(self, now: int) -> None:
         due = self._groups.next_due()
         self._wake.clear()
         try:
-            async with asyncio.timeout(None if due is None else max(due - now, 1) / 1000):
+            async with asyncio.timeout(None if due is None else min(max(due - now, 1) / 1000, WAIT_SECONDS_MAX)):
                 await self._wake.wait()
         except TimeoutError:
             pass

@@ -113,7 +113,8 @@ class Groups:
             if group.waiting:  # held back, or new
                 group.due = min(group.due, self._release(group, now))
         for each in done:
-            self._remember(group.route, each.alert, now)
+            if self._last_word(group.route, each.alert) == each.alert.content:  # else it has said otherwise meanwhile
+                self._remember(group.route, each.alert, now)
         return [each.place for each in done]
 
     def failed(self, message: Message, retry_at: int, now: int) -> None:
@@ -128,6 +129,8 @@ class Groups:
         self._take_out(group, message.waiting)
         group.more -= message.more
         group.failing_since = None
+        for each in message.waiting:
+            self._said.pop((group.route, *each.alert.subject), None)  # nobody was told
         return [each.place for each in message.waiting]
 
     def forget_idle(self, now: int) -> None:
@@ -174,6 +177,10 @@ class Groups:
         places = {each.place for each in done}
         group.waiting = [each for each in group.waiting if each.place not in places]
         self._count -= len(done)
+
+    def _last_word(self, route: int, alert: Alert) -> tuple[object, ...] | None:
+        said = self._said.get((route, *alert.subject))
+        return None if said is None else said[0]
 
     def _remember(self, route: int, alert: Alert, now: int) -> None:
         key = (route, *alert.subject)

@@ -41,5 +41,7 @@ export function ask(context, { title, fields = [], action, danger = false }, sen
       resolve(sent);
     });
     dialog.showModal();
+    // What scrolls above would have it.
+    (form.querySelector("textarea, input, select") ?? submit).focus();
   });
 }

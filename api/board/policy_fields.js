@@ -83,5 +83,5 @@ export function changesOf(context, before, after) {
     element("td", { text: inherited(after, name) })));
   const heads = ["policies.field", "policies.before", "policies.after"].map((key) => element("th", { scope: "col", text: words(key) }));
   return element("div", { class: "scroll", tabindex: "0", role: "group", "aria-label": words("policies.changes") },
-    element("table", { class: "changes" }, element("thead", {}, element("tr", {}, ...heads)), element("tbody", {}, ...rows)));
+    element("table", { class: "differences" }, element("thead", {}, element("tr", {}, ...heads)), element("tbody", {}, ...rows)));
 }

@@ -48,7 +48,7 @@ function offers(context, { items }) {
     element("td", {}, offerCell(context, after))));
   const keys = ["parts.sku", ...(hasChannels ? ["parts.channel"] : []), "policies.before", "policies.after"];
   return element("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": words("policies.changed_offers") },
-    element("table", { class: "changes" },
+    element("table", { class: "differences" },
       element("caption", { class: "visually-hidden", text: words("policies.changed_offers") }),
       element("thead", {}, element("tr", {}, ...keys.map((key) => element("th", { scope: "col", text: words(key) })))),
       element("tbody", {}, ...rows)));

@@ -1,13 +1,15 @@
 // The texts of the board in the chosen language. Each page has a module of words with the same keys in each language.
 
-import * as causes from "./words/causes.js";
 import * as alerts from "./words/alerts.js";
 import * as approvals from "./words/approvals.js";
+import * as causes from "./words/causes.js";
 import * as dead_letters from "./words/dead_letters.js";
+import * as health from "./words/health.js";
 import * as orders from "./words/orders.js";
 import * as parts from "./words/parts.js";
 import * as policies from "./words/policies.js";
 import * as queue from "./words/queue.js";
+import * as reports from "./words/reports.js";
 import * as shell from "./words/shell.js";
 import * as sku from "./words/sku.js";
 import * as states from "./words/states.js";
@@ -19,7 +21,7 @@ export const LANGUAGES = {
   zh: { lang: "zh-Hans", locale: "zh-CN", name: "简体中文" },
 };
 const MODULES = {
-  alerts, approvals, causes, dead_letters, orders, parts, policies, queue, shell, sku, states, stock,
+  alerts, approvals, causes, dead_letters, health, orders, parts, policies, queue, reports, shell, sku, states, stock,
 };
 
 export function chosenLanguage() {

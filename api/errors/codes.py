@@ -141,6 +141,12 @@ INTEGRATION_CODES = (
         "There is no mapping of this name that has a secret.",
         "Set `STOCKTIDE_INTAKE_<NAME>_SECRET`, and check the path.",
     ),
+    ErrorCode(
+        "unknown_report",
+        (404,),
+        "Nothing is known of this channel on this day.",
+        "`GET /v1/reports` lists the days and channels that have reports.",
+    ),
     ErrorCode("unknown_webhook", (404,), "There is no webhook of this name.", "Define it by `PUT` first."),
     ErrorCode(
         "unknown_dead_letter",

@@ -79,7 +79,7 @@ class AlertsHandler:
 
     async def types(self, request: web.Request) -> web.Response:
         """`GET /v1/alerts/types`."""
-        return problems.json_response(AlertTypes(list(ALERT_TYPES)))
+        return problems.json_response(AlertTypes(sorted(ALERT_TYPES)))
 
 
 async def _page(consumer: AIOKafkaConsumer, wanted: AlertFilter, cursor: PlacesCursor | None, limit: int) -> AlertPage:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from aiohttp import web
+from msgspec import UNSET
 
 from stocktide.api import problems
 from stocktide.api.access.caller import caller_of
@@ -12,6 +13,7 @@ from stocktide.streams.contract.documents import Holder
 async def whoami(request: web.Request) -> web.Response:
     """`GET /v1/whoami`."""
     caller = caller_of(request)
-    warehouses = None if caller.warehouses is None else list(caller.warehouses)
-    answer = Holder(caller.role, caller.holder, caller.channel, warehouses, sorted(caller.rights))
+    channel = UNSET if caller.channel is None else caller.channel
+    warehouses = UNSET if caller.warehouses is None else list(caller.warehouses)
+    answer = Holder(caller.role, caller.holder, sorted(caller.rights), channel, warehouses)
     return problems.json_response(answer, headers={"Cache-Control": "no-store"})

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from stocktide.api.handlers.webhooks import WebhookAnswer
 from stocktide.streams.contract.documents import PartHealth, ProcessHealth, ProcessStatus, StalledPart, Status
@@ -48,7 +48,8 @@ class HeardProcess(Struct, frozen=True):
 
 class Observation(Struct, frozen=True):
     """What was observed; None where nobody could say, and then the trouble says why. `stalls`: what stood still in the
-    groups and the shard, as seen by this process. `late`: channels whose feeds wait long for a SKU."""
+    groups and the shard, as seen by this process. `intake_letters`: webhooks of platforms that are open dead letters.
+    `late`: channels whose feeds wait long for a SKU."""
 
     readiness: Status
     shard: ShardBacklog | None
@@ -58,6 +59,7 @@ class Observation(Struct, frozen=True):
     stalls: Sequence[Stall]
     processes: Sequence[HeardProcess]
     webhooks: Sequence[WebhookAnswer] | None
+    intake_letters: int | None
     late: int
     topics: Mapping[str, Topic]
 
@@ -81,7 +83,7 @@ def judge_parts(seen: Observation) -> list[PartHealth]:
         _redo(seen),
         _audit(seen),
         _webhooks(seen.webhooks, seen.kafka_trouble),
-        groups["intake"],
+        _intake(groups["intake"], seen.intake_letters),
         _feeds(seen, stalled.get("feeds")),
         _workers(seen),
     ]
@@ -214,6 +216,14 @@ def _webhooks(found: Sequence[WebhookAnswer] | None, trouble: str) -> PartHealth
     if bad:
         return PartHealth("webhooks", STALLED, waiting, seconds, "; ".join(bad))
     return PartHealth("webhooks", WAITING if waiting else OK, waiting, seconds, "" if found else "there are none")
+
+
+def _intake(part: PartHealth, letters: int | None) -> PartHealth:
+    """The part, with the webhooks that wait for somebody."""
+    if not letters:
+        return part
+    said = f"{letters:,} webhooks of platforms are open dead letters"
+    return structs.replace(part, detail="; ".join(filter(None, (part.detail, said))))
 
 
 def _feeds(seen: Observation, stall: StalledPart | None) -> PartHealth:

@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
+from typing import TypeVar
 
 import msgspec
 from aiokafka import AIOKafkaConsumer, TopicPartition
@@ -24,7 +25,7 @@ from stocktide.api.topic_calls import SharedCalls
 from stocktide.streams.contract.documents import ProcessStatus, Status, SystemHealth
 from stocktide.streams.contract.times import now_ms, rfc3339
 from stocktide.streams.kafka.read_topic import read_topic
-from stocktide.streams.topics import PROCESSES, TOPICS
+from stocktide.streams.topics import INTAKE, PROCESSES, TOPICS
 from stocktide.tables.settlement.backlog import ShardBacklog, read_groups, read_shard
 from stocktide.tables.settlement.stalls import PartStatus, StallDetector, describe_error
 
@@ -34,8 +35,11 @@ FRESH_SECONDS = 2.0
 ANSWER_SECONDS_MAX = 2.0
 # Connections to Kafka are kept for so long after a call.
 IDLE_SECONDS = 60.0
+# Dead letters are counted less often: their topic is opened for it.
+LETTERS_FRESH_SECONDS = 30.0
 # A process that has said nothing for so long is not shown any more.
 FORGET_MS = 600_000
+_Read = TypeVar("_Read")
 _ROW = msgspec.json.Decoder(ProcessStatus)
 
 
@@ -47,11 +51,13 @@ class KafkaClients(Struct, frozen=True):
 
 
 class OwnParts(Struct, frozen=True):
-    """What this process knows by itself. `webhooks` raises KafkaError or TimeoutError."""
+    """What this process knows by itself. `webhooks` and `count_letters`, the open dead letters of a topic, raise
+    KafkaError or OSError."""
 
     readiness: Callable[[], Status]
     status: Callable[[], ProcessStatus]
     webhooks: Callable[[], Awaitable[Sequence[WebhookAnswer]]]
+    count_letters: Callable[[str, float], Awaitable[int]]
     late: Callable[[], int]
 
 
@@ -93,7 +99,10 @@ class SystemObserver:
     async def _observe(self) -> SystemHealth:
         if self._idle is not None:
             self._idle.cancel()
-        shard, groups, webhooks = await asyncio.gather(self._read_shard(), self._read_kafka(), self._read_webhooks())
+        intake = self._own.count_letters(INTAKE.full_name(self._app_id), LETTERS_FRESH_SECONDS)
+        shard, groups, webhooks, letters = await asyncio.gather(
+            self._read_shard(), self._read_kafka(), _or_none(self._own.webhooks()), _or_none(intake)
+        )
         self._idle = asyncio.get_running_loop().call_later(IDLE_SECONDS, self._begin_closing)
         statuses = [*(() if isinstance(shard, str) else [shard.settling]), *(() if isinstance(groups, str) else groups)]
         seen = Observation(
@@ -105,6 +114,7 @@ class SystemObserver:
             stalls=self._detector.look(statuses),
             processes=self._processes(),
             webhooks=webhooks,
+            intake_letters=letters,
             late=self._own.late(),
             topics=self._topics,
         )
@@ -174,9 +184,11 @@ class SystemObserver:
             *(HeardProcess(status, max(0, now - at) / 1000) for status, at in others.values()),
         ]
 
-    async def _read_webhooks(self) -> Sequence[WebhookAnswer] | None:
-        try:
-            async with asyncio.timeout(ANSWER_SECONDS_MAX):
-                return await self._own.webhooks()
-        except (KafkaError, OSError):
-            return None
+
+async def _or_none(read: Awaitable[_Read]) -> _Read | None:
+    """What is read, None where Kafka does not answer in time."""
+    try:
+        async with asyncio.timeout(ANSWER_SECONDS_MAX):
+            return await read
+    except (KafkaError, OSError):
+        return None

@@ -27,6 +27,7 @@ from stocktide.api.handlers.policy_history import PolicyHistoryHandlers
 from stocktide.api.handlers.policy_preview import PolicyPreviewHandler
 from stocktide.api.handlers.policy_requests import PolicyRequestHandlers
 from stocktide.api.handlers.pools import PoolHandler
+from stocktide.api.handlers.reports import ReportHandlers
 from stocktide.api.handlers.stock import StockHandlers
 from stocktide.api.handlers.stock_list import StockListHandler
 from stocktide.api.handlers.system_health import SystemHealthHandlers
@@ -112,4 +113,5 @@ class Handlers(Struct, frozen=True):
     alerts: AlertsHandler
     dead_letters: DeadLetterHandlers
     webhooks: WebhookHandlers
+    reports: ReportHandlers
     post_ticket: Handler

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from stocktide.api.routes import channels, operation, orders, policies, stock
+from stocktide.api.routes import channels, operation, orders, policies, reports, stock
 from stocktide.api.routes.route import Handlers, Route
 
 
@@ -21,5 +21,6 @@ def make_routes(handlers: Handlers) -> tuple[Route, ...]:
         *operation.watch_calls(handlers),
         *policies.policy_calls(handlers),
         *operation.webhook_calls(handlers),
+        *reports.report_calls(handlers),
         *operation.service_calls(handlers),
     )

@@ -12,7 +12,7 @@ from msgspec import Struct
 
 from stocktide.api.feeds.socket_messages import Rejected, Subscribe, Subscribed, Unsubscribe
 from stocktide.streams import topics
-from stocktide.streams.contract import documents
+from stocktide.streams.contract import daily, documents
 from stocktide.streams.contract.events import Movement, OrderEvent
 from stocktide.streams.journal.record import JournalRecord
 from stocktide.streams.mapping.envelope import Envelope
@@ -67,6 +67,14 @@ OF_TOPICS: Mapping[Topic, Mapping[str, Any]] = {
     topics.WEBHOOK_HEALTH: {"health": PartitionHealth},
     topics.INTAKE: {"webhook": Envelope},
     topics.PROCESSES: {"status": documents.ProcessStatus},
+    topics.DAILY: {
+        "orders": daily.OrderDay,
+        "inputs": daily.InputDay,
+        "switches": daily.SwitchDay,
+        "dead-letters": daily.LetterDay,
+        "followed": daily.Followed,
+    },
+    topics.COMPLAINTS: {"complaints": daily.Complaints},
 }
 # What others write into topics; Stocktide writes all others.
 RECEIVED_TOPICS = frozenset((topics.ORDERS, topics.MOVEMENTS))

@@ -18,7 +18,7 @@ SECTIONS: dict[str, tuple[str, ...]] = {
     "Concepts": ("concepts/index.md", *_CONCEPTS, "concepts/*"),
     "Recipes": ("recipes/index.md", "recipes/*", "intake.md", "webhooks.md", "clients/*"),
     "Contract": ("rules.md", "access.md", "http/index.md", "http/*", "messages/*", "errors.md", "settings/index.md"),
-    "Operations": ("operations.md", "alerts.md?", "deployment.md?", "deploy/*", "releasing.md"),
+    "Operations": ("operations.md", "alerts.md?", "reports.md", "deployment.md?", "deploy/*", "releasing.md"),
     "Evidence": ("performance.md", "reliability.md"),
     "Design": ("architecture.md", "glossary.md", "decisions/index.md"),
     "Project": ("project/*",),

@@ -90,13 +90,13 @@ class Ticket(_Document, frozen=True):
 
 
 class Holder(_Document, frozen=True):
-    """Whose key this is. `channel` and `warehouses` are null where they do not limit it."""
+    """Whose key this is. `channel` and `warehouses` are there where they limit it."""
 
     role: str
     holder: str
-    channel: str | None
-    warehouses: list[str] | None
     rights: list[str]
+    channel: str | UnsetType = UNSET
+    warehouses: list[str] | UnsetType = UNSET
 
 
 class OrderPage(_Document, frozen=True):

@@ -43,6 +43,9 @@ class LogRecord(Protocol):
     def offset(self) -> int: ...
 
     @property
+    def timestamp(self) -> int: ...
+
+    @property
     def value(self) -> bytes | None: ...
 
 
@@ -227,6 +230,7 @@ class MemoryRecord:
 
     offset: int
     value: bytes
+    timestamp: int = 0
 
 
 @dataclass(slots=True)

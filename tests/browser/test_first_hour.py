@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.browser.chromium import BrowserPage, Chromium
+from tests.harness.eventually import eventually
 from tests.harness.process import WITH_KEYS
 from tests.harness.servers import KafkaServer, RedisServer, new_app_id
 from tests.harness.system import RunningSystem, running_system
@@ -34,6 +35,11 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+def listens(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 @dataclass(frozen=True)
@@ -110,6 +116,7 @@ async def test_the_first_hour_works_as_printed(newcomer: Newcomer, chromium: Chr
     key = (await newcomer.run(show_key)).strip()
     server = await newcomer.start(serve)
     try:
+        await eventually(lambda: listens(newcomer.page_port))
         page = await opened(newcomer, chromium, "stk_wrong")
         await page.until("document.getElementById('state').textContent === 'wrong key'")
         await page.close()

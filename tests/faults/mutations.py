@@ -400,11 +400,11 @@ MUTANTS: tuple[Mutant, ...] = (
         (
             Edit(
                 "agents/derive/agent.py",
-                "        rows = await read_rows(chunk, reader, checkpoints, self._work)\n",
+                "        rows = await read_rows(chunk, reader, checkpoints, self._work, days)\n",
                 "        if state.position.batch > 60 and not hasattr(self, '_halted'):\n"
                 "            self._halted = True\n"
                 "            await asyncio.sleep(18)\n"
-                "        rows = await read_rows(chunk, reader, checkpoints, self._work)\n",
+                "        rows = await read_rows(chunk, reader, checkpoints, self._work, days)\n",
             ),
         ),
     ),

@@ -7,6 +7,7 @@ import re
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -14,7 +15,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 
 from stocktide.settings import Settings
 from stocktide.streams.topics import DEAD_LETTERS, JOURNAL, ORDERS
-from tests.harness.api_client import WAIT_SECONDS_MAX, unique_name
+from tests.harness.api_client import WAIT_SECONDS_MAX, ApiTestClient, unique_name
 from tests.harness.certificates import Certificates, make_certificates
 from tests.harness.eventually import eventually
 from tests.harness.process import fetch, run_stocktide, started
@@ -104,6 +105,19 @@ async def running(
         yield system
 
 
+async def check_watching(shop: ApiTestClient) -> None:
+    """What a board reads needs no right that the documented ones lack."""
+    for path in ("/v1/alerts", "/v1/dead-letters"):
+        await shop.get_when(path, lambda answer: answer.status == 200)  # 503 on a busy machine
+
+    def is_known(answer: Any) -> bool:
+        parts = {part["part"]: part for part in answer.body["parts"]}
+        asked = ("outbox", "settling", "deciding", "derivations", "workers")
+        return all(parts[name]["state"] in ("ok", "waiting") for name in asked)
+
+    await shop.get_when("/v1/health", is_known)
+
+
 async def test_an_order_and_its_alert_go_through_secured_servers(running: RunningSystem, robots: Robots) -> None:
     async with running.client() as shop:
         sku = await shop.receive_new(5)
@@ -114,6 +128,7 @@ async def test_an_order_and_its_alert_go_through_secured_servers(running: Runnin
         async with shop.feed("tmall") as feed:
             await feed.until(sku, quantity=3)
             assert (await shop.place(sku, 3)).status == 201
+        await check_watching(shop)
     await robots.until("slack", sku)
     assert PASSWORD not in running.output + running.logs
 

@@ -17,6 +17,7 @@ from stocktide.streams.topics import (
     ALERTS,
     AUDIT,
     CHANNEL_STOCK,
+    DAILY,
     DEAD_LETTERS,
     MOVEMENTS,
     ORDERS,
@@ -52,6 +53,8 @@ async def check_all(group: WorkerGroup, orders: int) -> None:
     update = (await group.rows_when(CHANNEL_STOCK, lambda rows: has_offer(rows["jd/A"], stock)))["jd/A"]
     assert update["version"] <= record.version
     await check_versions_grow(group)
+    totals = await group.rows_when(DAILY, lambda rows: orders_of_days(rows) >= orders)
+    assert orders_of_days(totals) == orders
 
     async def is_all_committed() -> bool:
         return await group.uncommitted() == 0
@@ -66,6 +69,10 @@ async def check_versions_grow(group: WorkerGroup) -> None:
         # After a crash the same update may come twice, but never an older one.
         assert version >= seen.get(record.key, 0)
         seen[record.key] = version
+
+
+def orders_of_days(totals: dict[str, Any]) -> int:
+    return sum(row.get("orders", 0) for row in totals.values())
 
 
 def is_paid(row: dict[str, Any]) -> bool:

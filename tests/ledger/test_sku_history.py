@@ -77,6 +77,7 @@ async def test_the_numbers_after_the_last_change_equal_the_stock_view(shop: Redi
             "locked": 3,
             "available": 12,
         },
+        "modes": {"tmall": "in_stock"},
     }
 
 

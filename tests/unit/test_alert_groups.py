@@ -121,6 +121,25 @@ def test_the_last_word_about_a_thing_is_never_left_out() -> None:
     assert clock.add(*switch, *stall) == [True] * 6
 
 
+def test_a_message_that_was_sent_late_does_not_hide_the_last_word() -> None:
+    clock = Clock(route(group_wait=0.0))
+    clock.add(alert("A", quantity=1))
+    message = clock.due()
+    assert message is not None
+    clock.add(alert("A", quantity=2))  # while it is being sent
+    clock.groups.sent(message, 1, clock.now)
+    assert clock.add(alert("A", quantity=1), alert("A", quantity=1)) == [True, False]
+
+
+def test_what_was_given_up_is_no_repeat() -> None:
+    clock = Clock(route(group_wait=0.0))
+    clock.add(alert("A"))
+    message = clock.due()
+    assert message is not None
+    assert clock.groups.give_up(message) == [(0, 0)] and len(clock.groups) == 0
+    assert clock.add(alert("A")) == [True]
+
+
 def test_quiet_times_hold_back_what_does_not_pass_and_release_it_as_one_message() -> None:
     clock = Clock(route(quiet=(NIGHT,), group_by=()), now=at("11-11 21:59"))
     clock.add(alert("A"))

@@ -6,7 +6,9 @@ import re
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+from stocktide.__main__ import cli
 from stocktide.agents.notify.config import AlertsConfig, AlertsFileError, read_alerts_file
 from stocktide.alerts_settings import read_alerts
 from stocktide.settings import Settings
@@ -104,3 +106,10 @@ def test_a_file_that_is_not_there_or_too_large_is_an_error_and_none_is_none(tmp_
     with pytest.raises(AlertsFileError, match="more than"):
         read("#" * 300_000, tmp_path)
     assert read_alerts(Settings()) is None
+
+
+@pytest.mark.parametrize("command", ["up", "worker"])
+def test_with_a_wrong_file_nothing_starts(tmp_path: Path, command: str) -> None:
+    environ = {"STOCKTIDE_ALERTS_FILE": str(tmp_path / "none.yaml"), "STOCKTIDE_DATA": str(tmp_path / "data")}
+    found = CliRunner().invoke(cli, [command], env=environ)
+    assert isinstance(found.exception, AlertsFileError) and not (tmp_path / "data").exists()

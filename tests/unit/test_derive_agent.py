@@ -6,12 +6,13 @@ import json
 import time
 from collections.abc import Sequence
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import msgspec
 import pytest
 
 from stocktide.agents.dead_letters import BURST_DEAD_LETTERS
-from stocktide.agents.derive.agent import Derivation, MissingRecords
+from stocktide.agents.derive.agent import DailyTotals, Derivation, MissingRecords
 from stocktide.agents.metrics import WorkerMetrics
 from stocktide.agents.publication_tick import Stopwatch
 from stocktide.streams.journal.log import MemoryJournal, MemoryLog
@@ -44,8 +45,9 @@ POSITIONS = "t-journal-positions"
 
 def derivation_of(publisher: RecordingPublisher, positions: FakeTable, stored: Sequence[bytes] = ()) -> Derivation:
     """A derivation of a journal that holds the records `stored`."""
+    daily = DailyTotals(FakeTable(), "t-daily", ZoneInfo("UTC"))  # type: ignore[arg-type]
     work, log = Stopwatch(time.monotonic), MemoryLog(MemoryJournal(values=list(stored)))
-    return Derivation(positions, POSITIONS, publisher, "t", WorkerMetrics(), work, lambda _: log)  # type: ignore[arg-type]
+    return Derivation(positions, POSITIONS, publisher, "t", WorkerMetrics(), work, lambda _: log, daily)  # type: ignore[arg-type]
 
 
 def batch(number: int, term: int = 1, owner: str = "w", results: Sequence[Result] = (), **parts: Any) -> bytes:

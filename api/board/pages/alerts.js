@@ -1,6 +1,6 @@
 // Alerts, newest first; with the type `mode_switched` it is the history of modes.
 
-import { choice, element, field, moment, nameOf, skuLink } from "../elements.js";
+import { choice, element, field, modeBadge, moment, nameOf, skuLink } from "../elements.js";
 import { Paging } from "../paging.js";
 import { poll } from "../poll.js";
 import { Part } from "../states.js";
@@ -138,6 +138,7 @@ class AlertsPage {
   details(alert) {
     const { words } = this.context;
     const texts = [alert.reason, alert.detail].filter(Boolean).map((text) => element("span", { text: `${text} ` }));
+    if (alert.mode) texts.push(modeBadge(this.context, alert.mode_before), " → ", modeBadge(this.context, alert.mode));
     const orders = (alert.orders ?? []).map((id) => orderLink(id)).flatMap((link, index) => (index ? [", ", link] : [link]));
     if (orders.length) texts.push(element("span", {}, `${words("alerts.orders")} `, ...orders));
     return texts;

@@ -82,7 +82,7 @@ class ApprovalsPage {
     const shown = lines.slice(0, LINES_MAX).map(({ sku, quantity }) => element("li", {}, `${format.number(quantity)} × `, skuLink(sku)));
     const others = lines.length - shown.length;
     if (others > 0) shown.push(element("li", { text: words("approvals.more_lines", { count: format.number(others) }) }));
-    return element("ul", { class: "lines" }, ...shown);
+    return element("ul", { class: "request-lines" }, ...shown);
   }
 
   buttons(request, isOwn) {

@@ -49,6 +49,9 @@ class SkuPage {
     const [table, tablePart] = titled("changes", "changes-panel");
     this.table = tablePart;
     table.append(element("div", { class: "pager" }, this.earlier));
+    const queue = parts.find(([name]) => name === "queue")[1];
+    const all = element("a", { href: `#/queue?sku=${encodeURIComponent(this.sku)}`, text: words("sku.queue_all") });
+    queue.firstElementChild.append(all);
     const panels = element("div", { class: "panels" }, ...parts.map(([, panel]) => panel));
     this.panels = element("div", {}, history, panels, table);
     const place = element("div");

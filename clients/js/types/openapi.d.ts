@@ -705,6 +705,46 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/health": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * How each part of the system is, what waits, and why
+         * @description Roles: approver, operator, viewer.
+         */
+        get: operations["get_health"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/health/series": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * What this API process did in the last 10 minutes
+         * @description Roles: approver, operator, viewer.
+         */
+        get: operations["get_health_series"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/v1/policies/{channel}": {
         parameters: {
             query?: never;
@@ -1023,6 +1063,106 @@ export interface paths {
          * @description Roles: channel, operator.
          */
         post: operations["post_webhooks_rotate"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/health/score": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * The health score of a day, with its parts; today if none is given
+         * @description Roles: approver, operator, viewer.
+         */
+        get: operations["get_health_score"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/health/score/days": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * The health scores of the last days of which something is known, newest first
+         * @description Roles: approver, operator, viewer.
+         */
+        get: operations["get_health_score_days"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/reports": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * The days and channels that have reports
+         * @description Roles: approver, operator, viewer.
+         */
+        get: operations["get_reports"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/reports/{channel}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * The daily report of a channel; of today if no day is given
+         * @description Roles: approver, channel, operator, viewer.
+         */
+        get: operations["get_reports_by_channel"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/complaints/{channel}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        /**
+         * How many complaints a channel had on a day, in all; a later number replaces it
+         * @description Roles: channel, operator.
+         */
+        put: operations["put_complaints_by_channel"];
+        post?: never;
         delete?: never;
         options?: never;
         head?: never;
@@ -2227,6 +2367,8 @@ export interface components {
             offset?: number | null;
             reason?: string;
             detail?: string;
+            mode_before?: string;
+            mode?: string;
         };
         /**
          * AlertTypes
@@ -2277,6 +2419,62 @@ export interface components {
         DeadLetterPlace: {
             partition: number;
             offset: number;
+        };
+        /**
+         * SystemHealth
+         * @description How all parts are, and the processes that were heard of within 10 minutes. `ready` as `/readyz` of this API.
+         */
+        SystemHealth: {
+            ready: boolean;
+            as_of: string;
+            parts: components["schemas"]["PartHealth"][];
+            processes: components["schemas"]["ProcessHealth"][];
+        };
+        /**
+         * PartHealth
+         * @description How a part of the system is. `waiting`: work waits and moves; `stalled`: it does not, or somebody is needed;
+         *         `unknown`: nobody can say. `waiting` counts what waits, `seconds` says since when; null where it is not known.
+         */
+        PartHealth: {
+            part: string;
+            /** @enum {string} */
+            state: "ok" | "stalled" | "unknown" | "waiting";
+            waiting: number | null;
+            seconds: number | null;
+            detail: string;
+        };
+        /**
+         * ProcessHealth
+         * @description A worker or an API; `seconds` since it last said something.
+         */
+        ProcessHealth: {
+            process: string;
+            /** @enum {string} */
+            kind: "api" | "worker";
+            /** @enum {string} */
+            state: "ok" | "stalled" | "unknown" | "waiting";
+            seconds: number;
+            detail: string;
+        };
+        /**
+         * HealthSeries
+         * @description What this API process did in the last 10 minutes; the last interval ends at `ends_at`.
+         */
+        HealthSeries: {
+            interval_seconds: number;
+            ends_at: string;
+            series: components["schemas"]["SeriesValues"];
+        };
+        /**
+         * SeriesValues
+         * @description Values by interval, oldest first; null where nothing was measured. Times of orders are within 5 %.
+         */
+        SeriesValues: {
+            orders_per_second: (number | null)[];
+            rejections_per_second: (number | null)[];
+            order_p50_ms: (number | null)[];
+            order_p99_ms: (number | null)[];
+            updates_per_second: (number | null)[];
         };
         /**
          * PolicyAnswer
@@ -2503,15 +2701,127 @@ export interface components {
             error: string;
         };
         /**
+         * HealthScore
+         * @description The health score of a day, 0 to 100; null where no part has data. `over`: the day is over.
+         */
+        HealthScore: {
+            /** @description a day, `YYYY-MM-DD`, in the time zone set */
+            day: string;
+            time_zone: string;
+            over: boolean;
+            score: number | null;
+            parts: components["schemas"]["ScorePart"][];
+        };
+        /**
+         * ScorePart
+         * @description A part of the score: `points` are 100 at `goal` or better, 0 at `limit` or worse, and linear between. A part
+         *         without data has null as `value` and `points`, and its weight is shared among the others: `counted_weight`.
+         */
+        ScorePart: {
+            name: string;
+            weight: number;
+            counted_weight: number;
+            value: number | null;
+            unit: string;
+            goal: number;
+            limit: number;
+            points: number | null;
+        };
+        /**
+         * ScoreDays
+         * @description The health score by day, the newest first; only days of which something is known.
+         */
+        ScoreDays: {
+            items: components["schemas"]["HealthScore"][];
+        };
+        /**
+         * ReportDays
+         * @description The days that have reports, the newest first.
+         */
+        ReportDays: {
+            items: components["schemas"]["ReportDay"][];
+        };
+        /**
+         * ReportDay
+         * @description A day and the channels that have a report of it.
+         */
+        ReportDay: {
+            /** @description a day, `YYYY-MM-DD`, in the time zone set */
+            day: string;
+            channels: string[];
+        };
+        /**
+         * ChannelReport
+         * @description What happened in a channel on a day. `decided_ms`: from the decision of an order to the journal. `published_ms`:
+         *         from the decision of a change of mode to its publication. `complaints` is null where none were reported.
+         */
+        ChannelReport: {
+            /** @description a day, `YYYY-MM-DD`, in the time zone set */
+            day: string;
+            /** @description A name */
+            channel: string;
+            time_zone: string;
+            over: boolean;
+            orders: number;
+            units: number;
+            accepted: number;
+            partial: number;
+            rejected: number;
+            rejections: {
+                [key: string]: number;
+            };
+            preorders: number;
+            preordered_units: number;
+            shorts: number;
+            short_units: number;
+            decided_ms: components["schemas"]["Durations"];
+            mode_changes: number;
+            published_ms: components["schemas"]["Durations"];
+            complaints: number | null;
+        };
+        /**
+         * Durations
+         * @description Durations in ms; `p50` and `p95` are upper bounds.
+         */
+        Durations: {
+            count: number;
+            mean: number | null;
+            p50: number | null;
+            p95: number | null;
+            max: number | null;
+        };
+        /**
+         * ComplaintsBody
+         * @description How many complaints a channel had on a day, in all.
+         */
+        ComplaintsBody: {
+            /** @description a day, `YYYY-MM-DD`, in the time zone set */
+            day: string;
+            complaints: number;
+        };
+        /**
+         * ComplaintsAnswer
+         * @description What is known of a channel's complaints on a day.
+         */
+        ComplaintsAnswer: {
+            /** @description a day, `YYYY-MM-DD`, in the time zone set */
+            day: string;
+            /** @description A name */
+            channel: string;
+            complaints: number;
+            actor: string;
+            at: string;
+        };
+        /**
          * Holder
-         * @description Whose key this is. `channel` and `warehouses` are null where they do not limit it.
+         * @description Whose key this is. `channel` and `warehouses` are there where they limit it.
          */
         Holder: {
             role: string;
             holder: string;
-            channel: string | null;
-            warehouses?: string[] | null;
             rights: string[];
+            channel?: string;
+            warehouses?: string[];
         };
         /**
          * Status
@@ -3283,6 +3593,20 @@ export interface components {
                 };
             };
         };
+        /** @description `unknown_channel`: There is no channel of this name, or it is not that of the key. `unknown_report`: Nothing is known of this channel on this day. */
+        Refused404_12: {
+            headers: {
+                [name: string]: unknown;
+            };
+            content: {
+                "application/problem+json": components["schemas"]["Problem"] & {
+                    /** @constant */
+                    status?: 404;
+                    /** @enum {unknown} */
+                    code?: "unknown_channel" | "unknown_report";
+                };
+            };
+        };
         /** @description `too_many_connections`: As many connections are open as may be. */
         Refused503_6: {
             headers: {
@@ -3300,7 +3624,7 @@ export interface components {
             };
         };
         /** @description `not_found`: There is nothing at this path. */
-        Refused404_12: {
+        Refused404_13: {
             headers: {
                 [name: string]: unknown;
             };
@@ -4825,6 +5149,64 @@ export interface operations {
             503: components["responses"]["Refused503_3"];
         };
     };
+    get_health: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description How each part of the system is, what waits, and why */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["SystemHealth"];
+                };
+            };
+            400: components["responses"]["Refused400_2"];
+            401: components["responses"]["Refused401_1"];
+            403: components["responses"]["Refused403_1"];
+            408: components["responses"]["Refused408_1"];
+            414: components["responses"]["Refused414_1"];
+            417: components["responses"]["Refused417_1"];
+            429: components["responses"]["Refused429_1"];
+            431: components["responses"]["Refused431_1"];
+            503: components["responses"]["Refused503_1"];
+        };
+    };
+    get_health_series: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description What this API process did in the last 10 minutes */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["HealthSeries"];
+                };
+            };
+            400: components["responses"]["Refused400_2"];
+            401: components["responses"]["Refused401_1"];
+            403: components["responses"]["Refused403_1"];
+            408: components["responses"]["Refused408_1"];
+            414: components["responses"]["Refused414_1"];
+            417: components["responses"]["Refused417_1"];
+            429: components["responses"]["Refused429_1"];
+            431: components["responses"]["Refused431_1"];
+            503: components["responses"]["Refused503_1"];
+        };
+    };
     get_policies_by_channel: {
         parameters: {
             query?: never;
@@ -5667,6 +6049,182 @@ export interface operations {
             503: components["responses"]["Refused503_1"];
         };
     };
+    get_health_score: {
+        parameters: {
+            query?: {
+                day?: string;
+                format?: "csv" | "json";
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The health score of a day, with its parts; today if none is given */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["HealthScore"];
+                    "text/csv": string;
+                };
+            };
+            400: components["responses"]["Refused400_2"];
+            401: components["responses"]["Refused401_1"];
+            403: components["responses"]["Refused403_1"];
+            408: components["responses"]["Refused408_1"];
+            414: components["responses"]["Refused414_1"];
+            417: components["responses"]["Refused417_1"];
+            422: components["responses"]["Refused422_2"];
+            429: components["responses"]["Refused429_1"];
+            431: components["responses"]["Refused431_1"];
+            503: components["responses"]["Refused503_1"];
+        };
+    };
+    get_health_score_days: {
+        parameters: {
+            query?: {
+                days?: number;
+                format?: "csv" | "json";
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The health scores of the last days of which something is known, newest first */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ScoreDays"];
+                    "text/csv": string;
+                };
+            };
+            400: components["responses"]["Refused400_2"];
+            401: components["responses"]["Refused401_1"];
+            403: components["responses"]["Refused403_1"];
+            408: components["responses"]["Refused408_1"];
+            414: components["responses"]["Refused414_1"];
+            417: components["responses"]["Refused417_1"];
+            422: components["responses"]["Refused422_2"];
+            429: components["responses"]["Refused429_1"];
+            431: components["responses"]["Refused431_1"];
+            503: components["responses"]["Refused503_1"];
+        };
+    };
+    get_reports: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The days and channels that have reports */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ReportDays"];
+                };
+            };
+            400: components["responses"]["Refused400_2"];
+            401: components["responses"]["Refused401_1"];
+            403: components["responses"]["Refused403_1"];
+            408: components["responses"]["Refused408_1"];
+            414: components["responses"]["Refused414_1"];
+            417: components["responses"]["Refused417_1"];
+            429: components["responses"]["Refused429_1"];
+            431: components["responses"]["Refused431_1"];
+            503: components["responses"]["Refused503_1"];
+        };
+    };
+    get_reports_by_channel: {
+        parameters: {
+            query?: {
+                day?: string;
+                format?: "csv" | "html" | "json";
+            };
+            header?: never;
+            path: {
+                channel: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The daily report of a channel; of today if no day is given */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ChannelReport"];
+                    "text/csv": string;
+                    "text/html": string;
+                };
+            };
+            400: components["responses"]["Refused400_2"];
+            401: components["responses"]["Refused401_1"];
+            403: components["responses"]["Refused403_1"];
+            404: components["responses"]["Refused404_12"];
+            408: components["responses"]["Refused408_1"];
+            414: components["responses"]["Refused414_1"];
+            417: components["responses"]["Refused417_1"];
+            422: components["responses"]["Refused422_2"];
+            429: components["responses"]["Refused429_1"];
+            431: components["responses"]["Refused431_1"];
+            503: components["responses"]["Refused503_1"];
+        };
+    };
+    put_complaints_by_channel: {
+        parameters: {
+            query?: never;
+            header?: {
+                "X-Actor"?: string;
+            };
+            path: {
+                channel: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["ComplaintsBody"];
+            };
+        };
+        responses: {
+            /** @description How many complaints a channel had on a day, in all; a later number replaces it */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ComplaintsAnswer"];
+                };
+            };
+            400: components["responses"]["Refused400_1"];
+            401: components["responses"]["Refused401_1"];
+            403: components["responses"]["Refused403_1"];
+            404: components["responses"]["Refused404_7"];
+            408: components["responses"]["Refused408_1"];
+            413: components["responses"]["Refused413_1"];
+            414: components["responses"]["Refused414_1"];
+            415: components["responses"]["Refused415_1"];
+            417: components["responses"]["Refused417_1"];
+            422: components["responses"]["Refused422_3"];
+            429: components["responses"]["Refused429_1"];
+            431: components["responses"]["Refused431_1"];
+            503: components["responses"]["Refused503_1"];
+        };
+    };
     get_whoami: {
         parameters: {
             query?: never;
@@ -5844,7 +6402,7 @@ export interface operations {
             };
             400: components["responses"]["Refused400_2"];
             403: components["responses"]["Refused403_3"];
-            404: components["responses"]["Refused404_12"];
+            404: components["responses"]["Refused404_13"];
             408: components["responses"]["Refused408_1"];
             414: components["responses"]["Refused414_1"];
             417: components["responses"]["Refused417_1"];
@@ -5874,7 +6432,7 @@ export interface operations {
             };
             400: components["responses"]["Refused400_2"];
             403: components["responses"]["Refused403_3"];
-            404: components["responses"]["Refused404_12"];
+            404: components["responses"]["Refused404_13"];
             408: components["responses"]["Refused408_1"];
             414: components["responses"]["Refused414_1"];
             417: components["responses"]["Refused417_1"];

@@ -43,6 +43,8 @@ from stocktide.streams.topics import (
     ALERTS,
     AUDIT,
     CHANNEL_STOCK,
+    COMPLAINTS,
+    DAILY,
     DEAD_LETTERS,
     INTAKE,
     JOURNAL,
@@ -66,6 +68,8 @@ from stocktide.wait_for_servers import wait_for_kafka
 BACKUP_ORDER: tuple[Topic, ...] = (
     PROCESSES,
     JOURNAL_POSITIONS,
+    DAILY,
+    COMPLAINTS,
     WEBHOOK_HEALTH,
     WEBHOOK_ACKS,
     WEBHOOKS,

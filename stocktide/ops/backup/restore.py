@@ -5,7 +5,8 @@ the committed offsets; the journal at its old offsets.
 
 The rows of `journal-positions` and a copied Redis refer to journal offsets, so these are kept: a journal that began
 above offset 0 is filled up to there, and the fillers are deleted. In all other topics the records start at offset 0,
-and each committed offset moves to the new offset of the same record; so does the progress of webhooks.
+and each committed offset moves to the new offset of the same record; so do the progress of webhooks
+and that of the totals by day.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ from stocktide.ops.backup.archive import (
 )
 from stocktide.ops.backup.archive import read_records as read_archived
 from stocktide.ops.backup.backup import BACKUP_ORDER
+from stocktide.ops.backup.daily_progress import with_moved_offsets
 from stocktide.ops.backup.destination import RestoreError, check_destination
 from stocktide.ops.backup.webhook_progress import with_moved_progress
 from stocktide.settings import Settings
@@ -42,6 +44,7 @@ from stocktide.streams.kafka.admin import (
 )
 from stocktide.streams.kafka.groups import commit_offsets
 from stocktide.streams.topics import (
+    DAILY,
     INPUT_RETENTION_MS,
     JOURNAL,
     JOURNAL_RECORD_BYTES_MAX,
@@ -212,12 +215,19 @@ class _Writer:
         return read
 
     def _records(self, copy: PartitionCopy) -> Iterator[ArchivedRecord]:
+        if copy.topic == DAILY.name:
+            return with_moved_offsets(lambda: read_archived(self._folder, copy), self._counted)
         if copy.topic != WEBHOOK_ACKS.name:
             return read_archived(self._folder, copy)
         orders = self._copies[RESERVATIONS.name, copy.partition]
         return with_moved_progress(
             lambda: read_archived(self._folder, copy), lambda: read_archived(self._folder, orders)
         )
+
+    def _counted(self, place: str) -> Iterator[ArchivedRecord]:
+        """The records of a place of the rows of `daily`, such as `alerts/0`."""
+        topic, _, partition = place.rpartition("/")
+        return read_archived(self._folder, self._copies[topic, int(partition)])
 
     async def _send(self, batch: Any, part: TopicPartition, offset: int, count: int) -> int:
         """Send a batch that must begin at `offset`; the offset of the next one."""

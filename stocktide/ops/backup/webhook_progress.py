@@ -22,7 +22,7 @@ def with_moved_progress(
     acks: Callable[[], Iterable[ArchivedRecord]], orders: Callable[[], Iterable[ArchivedRecord]]
 ) -> Iterator[ArchivedRecord]:
     """The records of `acks`, read twice; `orders` is read once."""
-    moved = _new_offsets({progress.next for each in acks() if (progress := _progress_of(each)) is not None}, orders())
+    moved = new_offsets({progress.next for each in acks() if (progress := _progress_of(each)) is not None}, orders())
     for record in acks():
         if (progress := _progress_of(record)) is None:
             yield record
@@ -38,7 +38,7 @@ def _progress_of(record: ArchivedRecord) -> Progress | None:
     return _decode_progress(record.value)
 
 
-def _new_offsets(wanted: Iterable[int], records: Iterable[ArchivedRecord]) -> dict[int, int]:
+def new_offsets(wanted: Iterable[int], records: Iterable[ArchivedRecord]) -> dict[int, int]:
     """The number of records before each wanted offset."""
     waiting, moved, count = sorted(wanted, reverse=True), {}, 0
     for record in records if waiting else ():

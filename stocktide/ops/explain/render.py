@@ -11,7 +11,7 @@ import sys
 from dataclasses import dataclass
 from typing import Any
 
-from msgspec import structs
+from msgspec import to_builtins
 from rich.cells import cell_len
 from rich.console import Console
 from rich.style import Style
@@ -185,7 +185,7 @@ class JsonRenderer:
         if change.strayed:
             notes.append(describe_deviation(change))
         return {
-            **structs.asdict(change_view(change)),
+            **to_builtins(change_view(change)),
             "warehouses": change.view.warehouses,
             "told": describe_change(change),
             "notes": notes,

@@ -227,6 +227,15 @@ async def test_a_ticket_opens_one_feed(running: RunningSystem, own: ApiTestClien
         assert (await nobody.get(f"/v1/channels/own/stock?ticket={third}")).problem == UNAUTHORIZED
 
 
+async def test_everyone_with_a_key_learns_whose_it_is(running: RunningSystem, own: ApiTestClient) -> None:
+    of_channel = (await own.get("/v1/whoami")).body
+    assert (of_channel["role"], of_channel["channel"]) == ("channel", "own")
+    assert "warehouses" not in of_channel
+    async with running.client("metrics") as metrics, open_client(running.api) as nobody:
+        assert (await metrics.get("/v1/whoami")).body["role"] == "metrics"
+        assert (await nobody.get("/v1/whoami")).problem == UNAUTHORIZED
+
+
 async def test_only_a_listed_origin_is_let_in(running: RunningSystem, shop: ApiTestClient) -> None:
     asked = {"Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "authorization"}
     async with open_client(running.api) as browser:

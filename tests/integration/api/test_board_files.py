@@ -8,12 +8,13 @@ from yarl import URL
 from tests.harness.system import RunningSystem
 
 
-@pytest.mark.parametrize("path", ["/board/board.css", "/board/client/index.js", "/board/client/errors.js"])
+@pytest.mark.parametrize("path", ["/board/styles/base.css", "/board/client/index.js", "/board/client/errors.js"])
 async def test_a_file_in_a_folder_of_the_board_is_served(running: RunningSystem, path: str) -> None:
     async with running.client() as shop:
         answer = await shop.get(path)
         assert answer.status == 200
         assert answer.headers["Content-Type"].startswith(("application/javascript", "text/javascript", "text/css"))
+        assert "default-src 'none'" in answer.headers["Content-Security-Policy"]
 
 
 @pytest.mark.parametrize(
