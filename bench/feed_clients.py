@@ -10,7 +10,7 @@ import asyncio
 import zlib
 from abc import ABC, abstractmethod
 
-from stocktide.loadtest.client.key import key_headers
+from stocktide.client.http import key_headers
 
 READ_BYTES = 256 * 1024
 _SOCKET_HEADERS = (

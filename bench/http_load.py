@@ -22,7 +22,7 @@ import uvloop
 from bench.cpu import LOAD, CpuMeter
 from bench.load import RESPONSE_SECONDS_MAX, BenchOrder, LoadResult, ReserveClient, ReserveOutcome, send_orders
 from bench.orders import CHANNELS, sku_name
-from stocktide.loadtest.client.key import key_headers
+from stocktide.client.http import key_headers
 
 ORDERS_PATH = "/v1/orders"
 HTTP_SECONDS = 8.0

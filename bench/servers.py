@@ -23,10 +23,10 @@ import psutil
 from bench.orders import receipts, send_all
 from bench.valkey import BenchValkey
 from stocktide.api.access.caller import OPERATOR
+from stocktide.client.http import KEY_VARIABLE
 from stocktide.embedded import EmbeddedKafka
 from stocktide.embedded.ports import pick_free_port
 from stocktide.embedded.process import ChildProcess
-from stocktide.loadtest.client.key import KEY_VARIABLE
 from stocktide.retry import poll_until
 from stocktide.settings import Settings
 from stocktide.streams.kafka.admin import ensure_topics

@@ -23,8 +23,8 @@ from urllib.parse import urlsplit
 import click
 
 from stocktide.cli_options import ServerOption, SystemOption
+from stocktide.client.http import KEY_VARIABLE
 from stocktide.errors import CommandError
-from stocktide.loadtest.client.key import KEY_VARIABLE
 from stocktide.settings import Settings
 from stocktide.up.run_file import LOOPBACK, SystemDescription, find_running_system, find_running_systems
 from stocktide.wait_for_servers import redact_url

@@ -1,15 +1,9 @@
-"""The root of Stocktide's exceptions, and those of the command line. A class's docstring is its default message."""
+"""The root of Stocktide's exceptions, which is that of its client, and those of the command line. A class's docstring
+is its default message."""
 
 from __future__ import annotations
 
-from inspect import cleandoc
-
-
-class StocktideError(Exception):
-    """Stocktide cannot do what was asked."""
-
-    def __init__(self, message: str | None = None) -> None:
-        super().__init__(cleandoc(self.__doc__ or "") if message is None else message)
+from stocktide.client.errors import StocktideError as StocktideError
 
 
 class CommandError(StocktideError):

@@ -17,8 +17,8 @@ import aiohttp
 from bench.load import percentile
 from bench.orders import CHANNELS, sku_name
 from bench.report import Report
+from stocktide.client.http import key_headers
 from stocktide.loadtest.client.http import StocktideClient
-from stocktide.loadtest.client.key import key_headers
 
 CHANNEL = CHANNELS[0]
 SNAPSHOT_SECONDS_MAX = 600.0
@@ -105,7 +105,7 @@ async def measure_pages(api: str, skus: int, report: Report) -> None:
             times: list[float] = []
             for _ in range(PAGES):
                 began = time.monotonic()
-                page = await client.channel_stock(CHANNEL, cursor, LIMIT)
+                page = await client.channel_stock_page(CHANNEL, cursor, LIMIT)
                 times.append(time.monotonic() - began)
             if place == "last" and page.items[-1].sku != names[-1]:
                 raise RuntimeError(f"the last page ends with {page.items[-1].sku}, and the list with {names[-1]}")

@@ -15,6 +15,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
+import msgspec
 import orjson
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
@@ -23,8 +24,8 @@ from bench.load import pace, silence
 from bench.report import Report
 from bench.servers import BenchedProcess, BenchServers
 from bench.size.seeding import APP_ID, PREFIX, encode_held_order
-from stocktide.loadtest.client.contract import OrderView
-from stocktide.loadtest.client.http import ApiError, StocktideClient
+from stocktide.client import ApiError, Order
+from stocktide.loadtest.client.http import StocktideClient
 from stocktide.loadtest.client.kafka import EventProducer
 from stocktide.tables.ledger.connection import connect
 
@@ -53,7 +54,7 @@ class OrderTraffic:
         self._running = True
         self._requests: set[asyncio.Task[None]] = set()
         # The order of each response, and the ids that Kafka has taken.
-        self.responses: dict[str, OrderView] = {}
+        self.responses: dict[str, Order] = {}
         self.acknowledged_ids: list[str] = []
         self.unexpected: list[str] = []
         self.longest_seconds = 0.0
@@ -75,7 +76,7 @@ class OrderTraffic:
                 await sending
                 await asyncio.gather(*self._requests)
 
-    async def lost(self, read: Callable[[str], Awaitable[OrderView | None]]) -> list[str]:
+    async def lost(self, read: Callable[[str], Awaitable[Order | None]]) -> list[str]:
         """The ids of orders that do not exist or differ from their response. `read` gets one by its id."""
         ids = [*self.responses, *self.acknowledged_ids]
         orders = await asyncio.gather(*map(read, ids))
@@ -111,7 +112,8 @@ class OrderTraffic:
         if outcome.order is None:
             self.unexpected.append(f"{order_id}: {outcome.status} {outcome.code}")
             return
-        self.responses[order_id] = outcome.order
+        # A retried one says that it is a repeat, and a read does not.
+        self.responses[order_id] = msgspec.structs.replace(outcome.order, replayed=False)
         self.responded_at.append(time.monotonic())
         self.longest_seconds = max(self.longest_seconds, self.responded_at[-1] - began)
 

@@ -16,9 +16,11 @@ import orjson
 from calls import Call
 from story import ALERTS, ANNOUNCEMENTS, CHANNELS, COUNTERS, ORDERS, STEPS, WAREHOUSES, Numbers, Step
 
+from stocktide.client import Order
+from stocktide.client.http import NDJSON
 from stocktide.errors import CommandError
-from stocktide.loadtest.client.contract import AlertView, OrderView
-from stocktide.loadtest.client.http import NDJSON, StocktideClient, request_of
+from stocktide.loadtest.client.contract import AlertView
+from stocktide.loadtest.client.http import StocktideClient, request_of
 from stocktide.loadtest.client.topics import TopicReader, decoding_handler
 from stocktide.progress import Echo
 
@@ -83,7 +85,7 @@ class Day:
         if call.eta is not None:
             event["eta"] = self._time(call.eta).isoformat()
         order_id = str(event.get("order_id", ""))
-        before = (await self._client.order(order_id) if order_id else None) or OrderView("", "", "", (), 0)
+        before = (await self._client.order(order_id) if order_id else None) or Order("", "", "", (), 0)
         await self._client.call("POST", "/v1/events", orjson.dumps(event) + b"\n", NDJSON, expected=(202,))
 
         async def is_decided() -> bool:

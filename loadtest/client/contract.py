@@ -1,6 +1,7 @@
-"""The contract's JSON, as far as a client reads it.
+"""The contract's JSON, as far as a promise speaks of it.
 
-In: responses of the API and rows of public topics. Out: frozen messages with the contract's field names. `batch` and
+In: responses of the API and rows of public topics. Out: frozen messages with the contract's field names, which are
+recorded, and compared whole: so they have less than those of the client (`stocktide.client.documents`). `batch` and
 `outcome` are set in rows of topics only. Quantities are whole units; times are RFC 3339 text.
 """
 
@@ -11,25 +12,21 @@ from typing import Any
 import orjson
 from msgspec import Struct, field
 
+from stocktide.client.documents import Line as LineView
+from stocktide.client.documents import MovedLine as MovedLineView
 
-class LineView(Struct, frozen=True, omit_defaults=True):
-    """The state of an order line; the amounts are those of now."""
-
-    sku: str
-    quantity: int
-    state: str = ""
-    reserved: int = 0
-    preordered: int = 0
-    shipped: int = 0
-    returned: int = 0
-    cancelled: int = 0
-    warehouses: dict[str, int] = field(default_factory=dict)
-    reason: str | None = None
-    short: int = 0
-    held_back: bool = False
-    promised_at: str | None = None
-    first_promised_at: str | None = None
-    slips: int = 0
+__all__ = [
+    "AlertView",
+    "ChannelUpdateView",
+    "DeadLetterView",
+    "LineView",
+    "MovedLineView",
+    "MovementView",
+    "OrderView",
+    "PolicyView",
+    "StockView",
+    "WarehouseStockView",
+]
 
 
 class OrderView(Struct, frozen=True, omit_defaults=True):
@@ -45,18 +42,6 @@ class OrderView(Struct, frozen=True, omit_defaults=True):
     batch: int = 0
     outcome: str = ""
     choice_due: bool = False
-
-
-class MovedLineView(Struct, frozen=True, omit_defaults=True):
-    """The effect of a movement on a SKU at its warehouse; `change` is that of `on_hand`."""
-
-    sku: str
-    quantity: int
-    outcome: str = ""
-    change: int = 0
-    on_hand: int = 0
-    damaged: int = 0
-    carried: int = 0
 
 
 class MovementView(Struct, frozen=True, omit_defaults=True):
@@ -112,6 +97,12 @@ class ChannelUpdateView(Struct, frozen=True):
     preorder_remaining: int
     version: int
     available_from: str | None = None
+
+
+class PolicyView(Struct, frozen=True):
+    """The policy of exactly one level; None where none is set."""
+
+    own: dict[str, Any] | None = None
 
 
 class DeadLetterView(Struct, frozen=True, omit_defaults=True):

@@ -15,9 +15,9 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 from aiokafka.structs import RecordMetadata
 
+from stocktide.client.http import error_reason
 from stocktide.errors import StocktideError
 from stocktide.loadtest.client.events import Event
-from stocktide.loadtest.client.http import error_reason
 
 # A broker's first response: it may still be starting.
 CONNECT_SECONDS_MAX = 15.0

@@ -10,8 +10,9 @@ import asyncio
 from collections.abc import Coroutine
 from typing import Any, Self
 
+from stocktide.client.http import REQUESTS_MAX
 from stocktide.loadtest.client.events import Event, order_paid
-from stocktide.loadtest.client.http import REQUESTS_MAX, StocktideClient
+from stocktide.loadtest.client.http import StocktideClient
 from stocktide.loadtest.client.kafka import EventProducer
 
 

@@ -21,9 +21,10 @@ import orjson
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from stocktide.client.http import REQUESTS_MAX
 from stocktide.errors import StocktideError
 from stocktide.loadtest.client.contract import DeadLetterView, MovementView, OrderView
-from stocktide.loadtest.client.http import REQUESTS_MAX, StocktideClient
+from stocktide.loadtest.client.http import StocktideClient
 from stocktide.loadtest.client.topics import TopicReader, decoding_handler
 from stocktide.loadtest.replay.event_sinks import EventSink, HttpEventSink, KafkaEventSink
 from stocktide.loadtest.replay.outcomes import OutcomeTracker

@@ -17,7 +17,8 @@ from typing import Any
 
 from msgspec import Struct
 
-from stocktide.loadtest.client.contract import MovementView, OrderView, StockView
+from stocktide.client import Stock
+from stocktide.loadtest.client.contract import MovementView, OrderView
 from stocktide.loadtest.client.http import StocktideClient
 
 # Numbers per order line: the index of its SKU, then the units reserved, preordered, shipped and returned.
@@ -105,7 +106,7 @@ class StockModel:
         index = self._index_of.get(sku)
         return ExpectedSku() if index is None else self._expected[index]
 
-    def differences(self, sku: str, stock: StockView | None) -> Iterator[StockDifference]:
+    def differences(self, sku: str, stock: Stock | None) -> Iterator[StockDifference]:
         """The differences of a SKU; `stock` is None where the API does not know it."""
         want = self.expected(sku)
         if stock is None:

@@ -14,6 +14,9 @@ from typing import Any, Protocol, Self
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
+from stocktide.client.client import PAGE_ITEMS_MAX, Page, policy_path
+from stocktide.client.http import path_of
+from stocktide.loadtest.client.contract import ChannelUpdateView, MovementView, OrderView, PolicyView, StockView
 from stocktide.loadtest.client.http import StocktideClient
 from stocktide.loadtest.oracle.history import (
     HistoryClock,
@@ -135,17 +138,20 @@ class FinalStateReader:
         """Read all of these."""
         for channel in channels:
             await self._read_channel(channel)
-        client = self._client
-        await _run_some_at_a_time(self._read(client.stock, ReadStock, sku) for sku in skus)
-        await _run_some_at_a_time(self._read(client.order, ReadOrder, order_id) for order_id in orders)
-        await _run_some_at_a_time(self._read(client.movement, ReadMovement, *key) for key in movements)
-        await _run_some_at_a_time(self._read(client.policy, ReadPolicy, *level) for level in policies)
+        read = self._read
+        await _run_some_at_a_time(read(ReadStock, StockView, path_of("stock", sku), sku) for sku in skus)
+        await _run_some_at_a_time(read(ReadOrder, OrderView, path_of("orders", each), each) for each in orders)
+        await _run_some_at_a_time(
+            read(
+                ReadMovement, MovementView, path_of("warehouses", warehouse, "movements", movement), warehouse, movement
+            )
+            for warehouse, movement in movements
+        )
+        await _run_some_at_a_time(read(_own_policy, PolicyView, policy_path(*level), *level) for level in policies)
 
-    async def _read(
-        self, read: Callable[..., Awaitable[Any]], record: Callable[..., HistoryRecord], *key: str | None
-    ) -> None:
+    async def _read(self, record: Callable[..., HistoryRecord], kind: type[Any], path: str, *key: str | None) -> None:
         requested_at = self._clock.now()
-        found = await read(*key)
+        found = await self._client.read(path, kind)
         self._add(record(self._clock.now(), requested_at, *key, found))
 
     async def _read_channel(self, channel: str) -> None:
@@ -153,12 +159,17 @@ class FinalStateReader:
         cursor = ""
         while True:
             requested_at = self._clock.now()
-            page = await self._client.channel_stock(channel, cursor)
+            path = path_of("channels", channel, "stock", limit=PAGE_ITEMS_MAX, cursor=cursor)
+            page = await self._client.read(path, Page[ChannelUpdateView]) or Page[ChannelUpdateView](())
             items = tuple(item for item in page.items if item.sku.startswith(self._sku_prefix))
             self._add(ReadChannel(self._clock.now(), requested_at, channel, items, page.next))
             if page.next is None:
                 return
             cursor = page.next
+
+
+def _own_policy(at: int, requested_at: int, channel: str, sku: str | None, found: PolicyView | None) -> ReadPolicy:
+    return ReadPolicy(at, requested_at, channel, sku, found.own if found is not None else None)
 
 
 async def _run_some_at_a_time(reads: Iterator[Awaitable[None]]) -> None:

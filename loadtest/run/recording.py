@@ -15,10 +15,13 @@ import aiohttp
 import msgspec
 import orjson
 
+from stocktide.client import NoApiResponse
+from stocktide.client.feed import FeedFrame, FeedTransport
+from stocktide.client.http import JSON, NDJSON, ApiResponse
 from stocktide.loadtest.client import contract
 from stocktide.loadtest.client.events import Event, utc_now
-from stocktide.loadtest.client.feed import FeedFrame, FeedSubscriber, FeedTransport
-from stocktide.loadtest.client.http import JSON, NDJSON, ApiResponse, NoApiResponse, StocktideClient, request_of
+from stocktide.loadtest.client.feed import FeedSubscriber
+from stocktide.loadtest.client.http import StocktideClient, request_of
 from stocktide.loadtest.client.kafka import EventNotStored, EventProducer, record_of
 from stocktide.loadtest.client.topics import RowHandler, TopicRecord
 from stocktide.loadtest.oracle import history

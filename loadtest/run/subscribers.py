@@ -13,7 +13,7 @@ import asyncio
 import time
 from collections.abc import Mapping, Sequence
 
-from stocktide.loadtest.client.feed import FeedFrame, FeedTransport, Portions
+from stocktide.client.feed import FeedFrame, FeedTransport, Portions
 from stocktide.loadtest.measure.meter import LoadMeter
 from stocktide.loadtest.oracle.dispatcher import time_ms
 from stocktide.loadtest.run.recording import RecordingSubscriber, RequestRecorder

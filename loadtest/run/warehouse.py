@@ -12,9 +12,9 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
+from stocktide.client import ApiError
 from stocktide.loadtest.client.contract import StockView
 from stocktide.loadtest.client.events import LINES_MAX, Event, utc_in, utc_now
-from stocktide.loadtest.client.http import ApiError
 from stocktide.loadtest.oracle.history import Response
 from stocktide.loadtest.run.recording import RecordingHttpClient
 from stocktide.loadtest.workload.scenarios import POOL, WAREHOUSES, Goods

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import click
 
+from stocktide.client import ApiError
 from stocktide.demo import shop
 from stocktide.errors import CommandError
-from stocktide.loadtest.client.http import ApiError
 from stocktide.settings import Settings
 from stocktide.up.command import run_anew
 from stocktide.up.run_file import ReadyFile

@@ -18,10 +18,11 @@ from urllib.parse import quote
 
 import orjson
 
+from stocktide.client import Order
+from stocktide.client.http import JSON, NDJSON, ApiResponse
 from stocktide.demo import catalog
-from stocktide.loadtest.client.contract import OrderView
 from stocktide.loadtest.client.events import Event, utc_now
-from stocktide.loadtest.client.http import JSON, NDJSON, ApiResponse, StocktideClient
+from stocktide.loadtest.client.http import StocktideClient
 from stocktide.progress import Echo
 
 # Concurrent shoppers; each has one order.
@@ -196,7 +197,7 @@ class DemoShop:
                     await asyncio.sleep(POLL_SECONDS)
         return False
 
-    async def _place(self, channel: str, sku: str, units: int, **more: Any) -> OrderView | None:
+    async def _place(self, channel: str, sku: str, units: int, **more: Any) -> Order | None:
         """Place and pay an order; None where it is refused."""
         order_id = self._id()
         lines = [{"sku": sku, "quantity": units}]

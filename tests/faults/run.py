@@ -17,8 +17,8 @@ from pathlib import Path
 from aiokafka.errors import KafkaError
 from redis.exceptions import RedisError
 
+from stocktide.client.feed import FeedTransport
 from stocktide.errors import CommandError
-from stocktide.loadtest.client.feed import FeedTransport
 from stocktide.loadtest.client.http import StocktideClient
 from stocktide.loadtest.client.topics import TopicReader
 from stocktide.loadtest.oracle.history import (

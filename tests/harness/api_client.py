@@ -17,7 +17,7 @@ import aiohttp
 import orjson
 from yarl import URL
 
-from stocktide.loadtest.client.feed import FeedFrame, read_frames
+from stocktide.client.feed import FeedFrame, read_frames
 from tests.harness.described import described
 from tests.harness.events import Event, lines_of, stock_received
 from tests.harness.eventually import eventually

@@ -33,7 +33,7 @@ from stocktide.api.feeds.sse import ChannelFeeds, FeedHandler
 from stocktide.api.metrics import ApiMetrics
 from stocktide.api.routes.route import Route
 from stocktide.api_feeds import make_consumer
-from stocktide.loadtest.client.feed import FeedFrame, FeedTransport, open_event_stream, open_socket
+from stocktide.client.feed import FeedFrame, FeedTransport, open_event_stream, open_socket
 from stocktide.settings import Settings
 from stocktide.streams.contract.documents import ChannelUpdate, Status, encode
 from stocktide.streams.kafka.admin import admin_client

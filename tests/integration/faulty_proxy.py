@@ -14,7 +14,7 @@ import aiohttp
 import orjson
 from aiohttp import web
 
-PlantedFault = Literal["none", "oversell", "lost-answer", "lost-update"]
+PlantedFault = Literal["none", "oversell", "lost-answer", "lost-update", "cut-answer", "cut-feed"]
 
 # Forwarded headers; the others are hop-by-hop or irrelevant to the API.
 _HEADERS = ("Authorization", "Content-Type", "Last-Event-ID")
@@ -22,7 +22,8 @@ _HEADERS = ("Authorization", "Content-Type", "Last-Event-ID")
 
 class FaultyProxy:
     """`oversell` turns each refusal into a hold; `lost-answer` answers one order without forwarding it; `lost-update`
-    drops the last update of a feed."""
+    drops the last update of a feed. `cut-answer` closes the connection instead of the first answer to each POST, and
+    `cut-feed` that of the first feed once it is synced."""
 
     def __init__(self, api: str, fault: PlantedFault, session: aiohttp.ClientSession) -> None:
         self.injected = 0
@@ -31,6 +32,7 @@ class FaultyProxy:
         self._session = session
         self._feeds = 0
         self._orders = 0
+        self._cut: set[str] = set()
 
     async def answer(self, request: web.Request) -> web.StreamResponse:
         """Forward one request, or answer it wrongly."""
@@ -48,12 +50,20 @@ class FaultyProxy:
         url = self._api + request.path_qs
         async with self._session.request(request.method, url, data=body, headers=headers) as response:
             answer = await response.read()
+            if self._fault == "cut-answer" and request.method == "POST" and request.path not in self._cut:
+                self._cut.add(request.path)
+                self._close(request)
             if placing and self._fault == "oversell" and response.status == 409:
                 self.injected += 1
                 refused = orjson.loads(answer)["order"]
                 return web.json_response(_as_if_held(orjson.loads(body), refused), status=201)
             content = response.headers.get("Content-Type", "application/json")
             return web.Response(status=response.status, body=answer, headers={"Content-Type": content})
+
+    def _close(self, request: web.Request) -> None:
+        self.injected += 1
+        assert request.transport is not None
+        request.transport.abort()
 
     async def _feed(self, request: web.Request) -> web.StreamResponse:
         self._feeds += 1
@@ -72,6 +82,9 @@ class FaultyProxy:
                 if kept:
                     await out.write(b"\n\n".join(kept) + b"\n\n")
                 self.injected += bool(delay and delay.frame)
+                if self._fault == "cut-feed" and self._feeds == 1 and b"event: synced" in chunk:
+                    self._close(request)
+                    break
             return out
 
 

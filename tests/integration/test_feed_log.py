@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from stocktide.loadtest.client.feed import FeedTransport
+from stocktide.client.feed import FeedTransport
 from tests.harness.feed_nodes import FeedClient, FeedNode, FeedTopic, feed_node, new_topic
 from tests.harness.servers import KafkaServer
 

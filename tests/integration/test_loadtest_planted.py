@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from stocktide.loadtest.client.key import KEY_VARIABLE
+from stocktide.client.http import KEY_VARIABLE
 from stocktide.loadtest.measure.results import LoadTestResults
 from stocktide.loadtest.run.flash_sale import run_flash_sale
 from stocktide.loadtest.run.options import FlashSaleOptions

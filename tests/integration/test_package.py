@@ -12,8 +12,13 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-FOLDERS = ("streams", "tables", "agents", "api", "loadtest", "clients/js/src")
-PRODUCT = (*FOLDERS, "stocktide", "pyproject.toml", "README.md", "LICENSE")
+# The folders of the repository that are linked into the package, and their places there.
+LINKED = {
+    **{name: name for name in ("streams", "tables", "agents", "api", "loadtest")},
+    "clients/js/src": "api/board/client",
+    "clients/python/src/stocktide_client": "client",
+}
+PRODUCT = (*LINKED, "stocktide", "pyproject.toml", "README.md", "LICENSE")
 PIP = ("-m", "pip", "--quiet", "--disable-pip-version-check")
 
 
@@ -47,8 +52,8 @@ def test_the_wheel_has_one_top_level_name_and_every_file(wheel: Path) -> None:
     names = set(zipfile.ZipFile(wheel).namelist())
     assert {name.split("/")[0].partition("-")[0] for name in names} == {"stocktide"}
     sources = {
-        path.relative_to(ROOT).as_posix().replace("clients/js/src/", "api/board/client/")
-        for folder in FOLDERS
+        f"{place}/{path.relative_to(ROOT / folder).as_posix()}"
+        for folder, place in LINKED.items()
         for path in (ROOT / folder).rglob("*")
         if path.is_file() and "__pycache__" not in path.parts
     }

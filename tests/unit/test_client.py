@@ -10,9 +10,9 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
-from stocktide.loadtest.client import http
-from stocktide.loadtest.client.feed import FeedFrame, read_frames
-from stocktide.loadtest.client.http import ApiError, ApiResponse, StocktideClient
+from stocktide.client import ApiError, Retry
+from stocktide.client.feed import FeedFrame, read_frames
+from stocktide.loadtest.client.http import StocktideClient
 from stocktide.loadtest.client.kafka import record_of
 
 STOCK = b'{"sku":"A","version":3,"on_hand":5}'
@@ -57,19 +57,25 @@ async def test_a_refused_key_is_an_error_that_names_its_variable(status: int) ->
 
 async def test_a_rejected_order_is_a_value_with_its_code() -> None:
     async with api((409, b'{"code":"insufficient_stock"}')) as (client, _):
-        assert await client.place_order({"order_id": "o1"}) == (409, None, "insufficient_stock")
+        outcome = await client.place_order({"order_id": "o1"})
+    assert (outcome.status, outcome.order, outcome.code) == (409, None, "insufficient_stock")
 
 
-async def test_retries_end_after_a_bounded_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(http, "OUTAGE_SECONDS_MAX", 0.05)
-    async with api((503, b"unsettled")) as (client, _):
-        with pytest.raises(ApiError, match="no answer for 0 s: 503 unsettled"):
+async def test_retries_end_after_a_bounded_time_with_the_last_problem() -> None:
+    async with api((503, b'{"code":"unsettled"}')) as (client, _):
+        client.retry = Retry(seconds_max=0.05, pause_seconds=0.01)
+        with pytest.raises(ApiError, match="no answer for 0 s: 503") as found:
             await client.call("GET", "/v1/stock/A")
+    assert (found.value.status, found.value.code) == (503, "unsettled")
 
 
-@pytest.mark.parametrize(("header", "seconds"), [("0", 0.0), ("1", 1.0), ("3600", 2.0), ("Wed, 21 Oct", 0.25)])
-def test_the_pause_before_a_retry_is_the_one_that_the_api_asks_for_within_bounds(header: str, seconds: float) -> None:
-    assert ApiResponse(503, b"", {"Retry-After": header}).retry_seconds() == seconds
+@pytest.mark.parametrize(("header", "seconds"), [("3", 3.0), ("3600", 60.0), ("Wed, 21 Oct", 0.2), ("", 0.2)])
+def test_the_pause_before_a_retry_is_at_least_the_one_that_the_api_asks_for(header: str, seconds: float) -> None:
+    assert seconds / 2 <= Retry().pause(1, header) <= seconds
+
+
+def test_pauses_grow_to_a_bound() -> None:
+    assert [round(max(Retry().pause(attempt) for _ in range(200)), 0) for attempt in (1, 4, 99)] == [0, 2, 5]
 
 
 class Content:

@@ -10,8 +10,8 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
-from stocktide.loadtest.client.feed import FeedFrame, FeedTransport, parse_frame, parse_message
-from stocktide.loadtest.client.key import KEY_VARIABLE
+from stocktide.client.feed import FeedFrame, FeedTransport, parse_frame, parse_message
+from stocktide.client.http import KEY_VARIABLE
 from stocktide.loadtest.oracle import history
 from stocktide.loadtest.run.recording import RecordingSubscriber
 from tests.harness.eventually import eventually

@@ -10,28 +10,33 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-FOLDERS = ("streams", "tables", "agents", "api", "loadtest")
-# What a folder may import besides itself and `stocktide.errors`. `loadtest` uses only the contract.
-MAY_IMPORT = {
+# The submodules of `stocktide` that are links, and the folders that they lead to.
+FOLDERS = {
+    **{name: name for name in ("streams", "tables", "agents", "api", "loadtest")},
+    "client": "clients/python/src/stocktide_client",
+}
+# What a folder may import besides itself and `stocktide.errors`. `loadtest` uses only the contract and
+# the client, which is a distribution of its own too.
+MAY_IMPORT: dict[str, set[str]] = {
+    "client": set(),
     "streams": set(),
     "tables": {"streams"},
     "agents": {"streams", "tables"},
     "api": {"streams", "tables"},
-    "loadtest": {"streams"},
+    "loadtest": {"streams", "client"},
 }
 
 
 def _sources() -> dict[str, Path]:
     """Every module of the product, by its full name."""
     found = {}
-    for folder in (*FOLDERS, "stocktide"):
-        for path in (ROOT / folder).rglob("*.py"):
-            parts = path.relative_to(ROOT).with_suffix("").parts
-            if folder == "stocktide" and len(parts) > 1 and parts[1] in FOLDERS:
-                continue  # the link to a folder at the top
-            name = ".".join(parts if folder == "stocktide" else ("stocktide", *parts))
-            found[name.removesuffix(".__init__")] = path
-    return found
+    for folder, place in (*FOLDERS.items(), ("", "stocktide")):
+        for path in (ROOT / place).rglob("*.py"):
+            parts = path.relative_to(ROOT / place).with_suffix("").parts
+            if not folder and parts[0] in FOLDERS:
+                continue  # the link to a folder
+            found[".".join(("stocktide", folder, *parts) if folder else ("stocktide", *parts))] = path
+    return {name.removesuffix(".__init__"): path for name, path in found.items()}
 
 
 def _imports(name: str, tree: ast.Module, modules: set[str]) -> Iterator[str]:
@@ -39,12 +44,14 @@ def _imports(name: str, tree: ast.Module, modules: set[str]) -> Iterator[str]:
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names if alias.name in modules)
         elif isinstance(node, ast.ImportFrom) and node.module is not None:
+            # Only the client has relative imports: it has another name where it is installed by itself.
+            module = f"stocktide.client.{node.module}" if node.level else node.module
             for alias in node.names:
-                full = f"{node.module}.{alias.name}"
+                full = f"{module}.{alias.name}"
                 if full in modules:
                     yield full
-                elif node.module in modules and node.module != name:
-                    yield node.module
+                elif module in modules and module != name:
+                    yield module
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +79,7 @@ def test_each_folder_imports_only_what_lies_before_it(graph: dict[str, set[str]]
         f"{name} imports {other}"
         for name, others in graph.items()
         if (folder := name.split(".")[1] if "." in name else "") in MAY_IMPORT
-        for other in others - {"stocktide.errors"}
+        for other in others - ({"stocktide.errors"} if folder != "client" else set())
         if other.split(".")[1:2] not in [[each] for each in (*MAY_IMPORT[folder], folder)]
     ]
     assert not wrong
@@ -86,7 +93,7 @@ def test_every_exception_has_the_one_root(graph: dict[str, set[str]]) -> None:
         if isinstance(node, ast.ClassDef)
         and any(ast.unparse(base) in ("Exception", "RuntimeError") for base in node.bases)
     ]
-    assert bare == ["stocktide.errors.StocktideError"]
+    assert bare == ["stocktide.client.errors.StocktideError"]
 
 
 def test_a_worker_needs_nothing_of_the_api(graph: dict[str, set[str]]) -> None:

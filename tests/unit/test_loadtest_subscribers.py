@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from stocktide.loadtest.client.feed import parse_frame
+from stocktide.client.feed import parse_frame
 from stocktide.loadtest.measure.meter import LoadMeter
 from stocktide.loadtest.oracle.history import (
     HistoryClock,

@@ -23,7 +23,7 @@ from stocktide.api.feeds.socket import SocketHandler
 from stocktide.api.feeds.sse import ChannelFeeds, FeedHandler
 from stocktide.api.metrics import ApiMetrics
 from stocktide.api.routes.route import Route
-from stocktide.loadtest.client.feed import parse_message
+from stocktide.client.feed import parse_message
 from stocktide.streams.contract.documents import Status
 from stocktide.tables.ledger.client import KnownSkus
 from tests.harness.eventually import eventually
