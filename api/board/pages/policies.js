@@ -74,6 +74,7 @@ class PoliciesPage {
     this.conflict = element("section", { class: "panel", hidden: true, tabindex: "-1", "aria-labelledby": "policy-conflict" });
     panel.append(this.error, this.buildButtons());
     this.history = new PolicyHistory(this.context, this.level, this.mayChange, (change) => this.rollback(change));
+    this.history.root.hidden = true;
     this.root.append(panel, this.conflict, this.previewed, this.history.root);
     this.read();
   }
@@ -96,6 +97,7 @@ class PoliciesPage {
     this.part.loading();
     try {
       this.show(await this.level.read(this.ending.signal));
+      this.history.root.hidden = false;
       this.history.paging.reset();
       this.history.read(this.ending.signal);
     } catch (error) {

@@ -39,7 +39,7 @@ async def read_why(page: BrowserPage, keyboard: Keyboard, sku: str, order: str) 
     """The alert, and from it the picture of the SKU: its causes, one by one."""
     await open_page(page, keyboard, "Alerts")
     await keyboard.write("searchbox", "SKU", sku)
-    await expect(page.view.get_by_role("row", name=re.compile("low stock"))).to_contain_text(sku)
+    await expect(page.view.get_by_role("row", name=re.compile(f"low stock {re.escape(sku)}"))).to_be_visible()
     await keyboard.use("link", sku)
     await expect(page.view.get_by_role("heading", level=1, name=sku)).to_be_focused()
     chart = await keyboard.reach("slider", re.compile(""))
