@@ -85,8 +85,9 @@ function drawShell() {
   const themes = ["system", "light", "dark"].map((each) => new Option(words(`shell.theme_${each}`), each));
   at("theme").replaceChildren(...themes);
   at("theme").value = document.documentElement.dataset.theme ?? "system";
-  const holder = context.holder ?? "";
-  at("holder").textContent = holder && `${holder} · ${words(`shell.role_${context.role}`)}`;
+  const { holder, role } = context;
+  const texts = holder ? [...(holder === role ? [] : [holder]), words(`shell.role_${role}`)] : [];
+  at("holder").textContent = texts.join(" · ");
 }
 
 // Pages.
@@ -166,12 +167,12 @@ at("language").addEventListener("change", () => {
 });
 
 drawShell();
-const { role, holder } = await signIn(() => context.words);
+const { role, holder, wasAsked } = await signIn(() => context.words);
 Object.assign(context, { role, holder });
 context.connection = new Connection(context);
 at("page").hidden = false;
 drawShell();
-openPage({ focus: false });
+openPage({ focus: wasAsked });
 addEventListener("hashchange", () => {
   context.route = routeOf(location.hash);
   openPage({ focus: true });

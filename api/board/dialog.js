@@ -33,11 +33,14 @@ export function ask(context, { title, fields = [], action, danger = false }, sen
       } catch (why) {
         error.textContent = reasonOf(context, why);
         submit.disabled = false;
+        submit.focus();
       }
     });
     dialog.addEventListener("close", () => {
       dialog.remove();
-      if (before?.isConnected) before.focus();
+      // What asked may be gone with what was done.
+      const back = before?.isConnected && !before.disabled ? before : document.getElementById("title");
+      back.focus({ preventScroll: true });
       resolve(sent);
     });
     dialog.showModal();

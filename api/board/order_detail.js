@@ -2,6 +2,7 @@
 
 import { ask } from "./dialog.js";
 import { element, moment, nameOf, scrolling, skuLink } from "./elements.js";
+import { redraw } from "./focus.js";
 import { orderState, unitsOf } from "./order_parts.js";
 import { poll } from "./poll.js";
 import { askToAct } from "./queue_actions.js";
@@ -106,7 +107,7 @@ export class OrderDetail {
     const buttons = [];
     if (order.state === "reserved") buttons.push(button("pay", () => client.orders.pay(this.id)));
     if (OPEN.includes(order.state)) buttons.push(button("cancel", () => client.orders.cancel(this.id), "danger"));
-    this.actions.replaceChildren(...(role === "operator" ? buttons : []));
+    redraw(this.actions, ...(role === "operator" ? buttons : []));
   }
 
   async act(name, send) {

@@ -40,6 +40,8 @@ export class Paging {
     this.later.disabled = next === null;
     this.place.textContent = this.context.words("parts.page", { page: this.context.format.number(this.#cursors.length) });
     this.root.hidden = this.isFirst && next === null;
+    // The button that was pressed may have nowhere to go now.
+    if (this.root.contains(document.activeElement) && document.activeElement.disabled) (this.isFirst ? this.later : this.earlier).focus();
   }
 
   #turn(cursors) {

@@ -5,7 +5,7 @@ import { element, MODES, modeText, nameOf, offerCell, skuLink } from "./elements
 /** `onMore` reads the next SKUs. */
 export function previewOf(context, preview, onMore) {
   const { words, format } = context;
-  const parts = [element("p", { text: words(preview.changed ? "policies.would_change" : "policies.would_not_change", {
+  const parts = [element("p", { class: "note", text: words(preview.changed ? "policies.would_change" : "policies.would_not_change", {
     changed: format.number(preview.changed), examined: format.number(preview.examined),
   }) })];
   parts.push(totals(context, preview));

@@ -22,15 +22,17 @@ async function ask(input, options) {
   return answer;
 }
 
-/** Returns whose key it is, `{role, holder}`, once it may read the board. */
+/** Returns whose key it is, `{role, holder, wasAsked}`, once it may read the board. */
 export async function signIn(words) {
   let reason = sessionStorage.getItem(REASON) ?? "";
   sessionStorage.removeItem(REASON);
+  let wasAsked = false;
   for (;;) {
     const { holder, refused } = reason ? { refused: reason } : await whoami();
-    if (holder) return entered(holder);
+    if (holder) return { ...entered(holder), wasAsked };
     sessionStorage.removeItem(KEY);
     await submitted(words, refused);
+    wasAsked = true;
     reason = "";
   }
 }

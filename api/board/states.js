@@ -1,6 +1,7 @@
 // What a part of a page shows while it has no numbers, or not the newest: loading, empty, cut off, stale, an error.
 
 import { element } from "./elements.js";
+import { redraw } from "./focus.js";
 
 /** What is known of an error, in the reader's language and in the API's own words. */
 export function reasonOf({ words }, error) {
@@ -79,7 +80,7 @@ export class Part {
     this.#state = state;
     this.root.dataset.state = state;
     this.root.setAttribute("aria-busy", String(state === "loading"));
-    this.body.replaceChildren(...nodes);
+    redraw(this.body, ...nodes);
   }
 
   #banner(kind, text) {

@@ -1,6 +1,7 @@
 // The table of the SKUs of a page by channel: the newest update of every cell, drawn at an interval.
 
 import { element, MODES, nameOf, offerCell, scrolling, skuLink } from "./elements.js";
+import { redraw } from "./focus.js";
 
 export class StockTable {
   #rows = new Map();
@@ -33,7 +34,7 @@ export class StockTable {
       this.#rows.set(stock.sku, before.get(stock.sku) ?? this.#row(stock.sku));
       this.put(stock);
     }
-    this.body.replaceChildren(...[...this.#rows.values()].map((row) => row.line));
+    redraw(this.body, ...[...this.#rows.values()].map((row) => row.line));
     this.#dirty = true;
   }
 
@@ -50,7 +51,7 @@ export class StockTable {
     this.table.style.setProperty("--channels", channels.length);
     for (const row of this.#rows.values()) {
       row.cells = new Map(channels.map((channel) => [channel, element("td")]));
-      row.line.replaceChildren(row.head, row.available, ...row.cells.values());
+      redraw(row.line, row.head, row.available, ...row.cells.values());
       for (const channel of channels) row.dirty.set(channel, false);
       row.isDirty = true;
     }

@@ -67,13 +67,14 @@ class PoliciesPage {
     this.editor = new PolicyEditor(this.context, this.names, this.mayChange, () => this.changed());
     const panel = element("section", { class: "panel", "aria-labelledby": "policy-level" });
     const name = [channel === "*" ? words("parts.all_channels") : channel, sku].filter(Boolean).join(" · ");
-    panel.append(element("div", { class: "panel-head" }, element("h2", { id: "policy-level", text: name }), this.note = element("p", { class: "aside" })));
+    panel.append(element("div", { class: "panel-head" }, this.heading = element("h2", { id: "policy-level", tabindex: "-1", text: name }), this.note = element("p", { class: "aside" })));
     this.part = new Part(this.context, panel);
-    this.error = element("p", { class: "error note", role: "alert" });
+    this.error = element("p", { class: "error note", role: "alert", tabindex: "-1" });
     this.previewed = element("section", { class: "panel", hidden: true, tabindex: "-1", "aria-labelledby": "policy-preview" });
     this.conflict = element("section", { class: "panel", hidden: true, tabindex: "-1", "aria-labelledby": "policy-conflict" });
     panel.append(this.error, this.buildButtons());
     this.history = new PolicyHistory(this.context, this.level, this.mayChange, (change) => this.rollback(change));
+    this.history.root.hidden = true;
     this.root.append(panel, this.conflict, this.previewed, this.history.root);
     this.read();
   }
@@ -85,7 +86,7 @@ class PoliciesPage {
       preview: button("policies.preview", "primary", () => this.preview(this.editor.policy)),
       save: button("policies.save", "", () => this.save(this.editor.policy)),
       request: button("policies.request", "", () => this.ask(this.editor.policy)),
-      undo: button("policies.undo", "", () => this.show(this.shown)),
+      undo: button("policies.undo", "", () => this.settle(this.shown)),
       remove: button("policies.remove", "danger", () => this.remove()),
     };
     this.bar = element("div", { class: "buttons note", hidden: true }, ...Object.values(this.buttons));
@@ -96,6 +97,7 @@ class PoliciesPage {
     this.part.loading();
     try {
       this.show(await this.level.read(this.ending.signal));
+      this.history.root.hidden = false;
       this.history.paging.reset();
       this.history.read(this.ending.signal);
     } catch (error) {
@@ -112,6 +114,12 @@ class PoliciesPage {
     this.conflict.hidden = true;
     this.bar.hidden = !this.mayChange;
     this.changed();
+  }
+
+  /** A change is done with, and with it the button that was pressed. */
+  settle(policy) {
+    this.show(policy);
+    this.heading.focus({ preventScroll: true });
   }
 
   /** Another policy is written: what was previewed is no longer it. */
@@ -179,7 +187,7 @@ class PoliciesPage {
   async change(policy, send) {
     const { words } = this.context;
     try {
-      this.show(await send());
+      this.settle(await send());
       this.context.say(words("policies.saved"));
       this.note.textContent = words("policies.saved");
       this.history.paging.reset();
@@ -194,7 +202,9 @@ class PoliciesPage {
   refused(error) {
     const errors = error.problem?.errors ?? [];
     const others = this.editor.showErrors(errors);
-    if (!errors.length || others.length) this.error.textContent = others.join(" ") || reasonOf(this.context, error);
+    if (errors.length && !others.length) return;
+    this.error.textContent = others.join(" ") || reasonOf(this.context, error);
+    if (errors.length === others.length) this.error.focus();
   }
 
   /** Another one was set since this one was read: both, and which shall be. */
@@ -210,7 +220,7 @@ class PoliciesPage {
         element("h3", { class: "note", text: words("policies.mine") }),
         changesOf(this.context, theirs.own, mine),
         element("div", { class: "buttons note" },
-          this.button("policies.take_theirs", "", () => this.show(theirs)),
+          this.button("policies.take_theirs", "", () => this.settle(theirs)),
           this.button("policies.write_mine", "primary", () => this.writeOver(theirs, mine))));
       this.conflict.hidden = false;
       this.conflict.focus();
@@ -242,7 +252,7 @@ class PoliciesPage {
     const question = { title: words("policies.request_title"), fields, action: words("policies.request_send") };
     const sent = await ask(this.context, question, (form) => this.level.request(policy, String(form.get("reason")).trim()));
     if (!sent) return;
-    this.show(this.shown);
+    this.settle(this.shown);
     this.note.textContent = words("policies.requested");
     this.context.say(words("policies.requested"));
   }

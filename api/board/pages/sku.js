@@ -103,14 +103,16 @@ class SkuPage {
   }
 
   async readEarlier() {
-    this.earlier.disabled = true;
+    // A button that is disabled would lose the focus.
+    if (this.isReadingEarlier) return;
+    this.isReadingEarlier = true;
     try {
       await this.changes.readEarlier();
       this.showHistory();
     } catch (error) {
       this.failed([this.table], error);
     }
-    this.earlier.disabled = false;
+    this.isReadingEarlier = false;
   }
 
   failed(parts, error, signal) {

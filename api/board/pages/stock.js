@@ -190,6 +190,11 @@ class StockPage {
   }
 
   drawTotals() {
+    // Before anything was read there is nothing to count.
+    if (!this.part.isFilled && !this.part.is("empty")) {
+      this.totals.replaceChildren();
+      return;
+    }
     const { words, format } = this.context;
     const counts = this.table.counts();
     const line = (name, value, kind) => element("div", { class: kind }, element("dt", { text: name }), element("dd", { text: value }));

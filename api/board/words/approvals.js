@@ -10,7 +10,7 @@ export const en = {
   by: "requested by {name}",
   until: "expires",
   own: "Your own request: another person has to approve it.",
-  more_lines: "and {count} more lines",
+  more_lines: "and {count} more",
   approve: "Approve",
   reject: "Reject",
   approve_title: "Approve {name}?",

@@ -10,7 +10,7 @@ export const en = {
   none: "No event waits here.",
   none_found: "No dead letter matches.",
   none_hint: "What cannot be taken as an event is kept here with its bytes.",
-  left_out: "{count} older ones are too many to be listed: see the command stocktide dead-letters.",
+  left_out: "Older ones that are not listed: {count}. See the command stocktide dead-letters.",
   field: "Field",
   from: "from",
   place: "partition {partition}, offset {offset}",

@@ -49,7 +49,7 @@ async def test_an_effect_is_previewed_then_saved_and_set_back(
     await page.view.get_by_label("Below the threshold", exact=True).select_option("suspend")
     await expect(page.view.get_by_role("button", name="Save")).to_be_disabled()
     await pressed(page, "Preview")
-    await expect(page.view.get_by_text("1 offers would change, of 1 SKUs")).to_be_visible()
+    await expect(page.view.get_by_text("Offers that would change: 1. SKUs examined: 1.")).to_be_visible()
     assert "suspended" in await page.view.get_by_role("region", name="Offers that would change").inner_text()
     await check_page(page, tmp_path / "preview.png")
     async with running.client() as shop:
