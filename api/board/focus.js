@@ -11,15 +11,24 @@ function rowOf(control) {
   return control.closest("tr, li")?.textContent;
 }
 
-/** Replaces what is in `root`; who was in there stands on the same control, or on `root` where it is gone. */
+// What had the focus in a part that has nothing like it now, as while it loads.
+const lost = new WeakMap();
+
+/** Replaces what is in `root`; who was in there stands on the same control, or on `root` until it is there again. */
 export function redraw(root, ...nodes) {
-  const held = root.contains(document.activeElement) ? document.activeElement : null;
-  const row = held && rowOf(held);
+  const active = root.contains(document.activeElement) ? document.activeElement : null;
+  const held = active === root ? lost.get(root) : active && { control: active, meaning: meaning(active), row: rowOf(active) };
   root.replaceChildren(...nodes);
   if (!held) return;
   // A node that is put back has lost the focus all the same.
-  const same = held.isConnected ? [held] : [...root.querySelectorAll(FOCUSABLE)].filter((each) => meaning(each) === meaning(held));
-  const next = same.find((each) => rowOf(each) === row) ?? same[0] ?? root;
-  if (next === root) root.tabIndex = -1;
-  next.focus({ preventScroll: true });
+  const same = held.control.isConnected
+    ? [held.control]
+    : [...root.querySelectorAll(FOCUSABLE)].filter((each) => meaning(each) === held.meaning);
+  const next = same.find((each) => rowOf(each) === held.row) ?? same[0];
+  if (next) lost.delete(root);
+  else {
+    lost.set(root, held);
+    root.tabIndex = -1;
+  }
+  (next ?? root).focus({ preventScroll: true });
 }

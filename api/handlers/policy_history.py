@@ -165,7 +165,9 @@ async def _part(consumer: AIOKafkaConsumer, partition: TopicPartition, start: in
 
 
 def _is_change(entry: AuditEntry, level: Level) -> bool:
-    return entry.action in _ACTIONS and entry.channel == level.channel and (entry.sku or None) == level.sku
+    """Whether it changed the level. A request that its client sent twice may have set what was set already."""
+    is_of_level = entry.channel == level.channel and (entry.sku or None) == level.sku
+    return entry.action in _ACTIONS and is_of_level and entry.before != entry.after
 
 
 def _version(entry: AuditEntry) -> PolicyVersion:

@@ -15,7 +15,9 @@ from tests.harness.system import SystemFactory
 async def _published(shop: ApiTestClient) -> tuple[str, str, dict[str, Any]]:
     """A SKU and an order of it, and what each path answers."""
     sku = await shop.receive_new(10)
-    order = (await shop.place(sku, 3)).body
+    async with shop.feed("tmall") as feed:
+        order = (await shop.place(sku, 3)).body
+        await feed.until(sku, quantity=7)  # a worker that is halted publishes nothing
     paths = (
         f"/v1/stock/{sku}",
         f"/v1/orders/{order['order_id']}",

@@ -112,7 +112,7 @@ async def test_a_preview_of_one_sku_and_of_a_removal(shop: ApiTestClient) -> Non
 async def test_a_change_is_taken_back_by_its_version(shop: ApiTestClient) -> None:
     channel = unique_name("shop")
     path, history = f"/v1/policies/{channel}", f"/v1/policy_history/{channel}"
-    for buffer, by in ((1, "anna"), (2, "ben"), (3, "carl")):
+    for buffer, by in ((1, "anna"), (2, "ben"), (3, "carl"), (3, "the same again")):
         await change(shop, "PUT", path, {"buffer": buffer}, by=by)
     await change(shop, "PUT", f"{path}/other", {"buffer": 9})
     assert (await change(shop, "DELETE", path)).status == 204
