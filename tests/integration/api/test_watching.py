@@ -13,6 +13,9 @@ from stocktide.streams.contract import documents
 from tests.harness.api_client import ApiTestClient, unique_name
 from tests.harness.events import lines_of, order_placed, stock_received
 
+# Parts of which a system that runs has nothing to say.
+WELL = ("kafka", "redis", "redo", "webhooks", "feeds", "workers")
+
 
 async def test_alerts_are_listed_newest_first_by_type_sku_channel_time_and_page(shop: ApiTestClient) -> None:
     channel = unique_name("channel")
@@ -24,7 +27,8 @@ async def test_alerts_are_listed_newest_first_by_type_sku_channel_time_and_page(
     def are_there(answer: Any) -> bool:
         return len(answer.body["items"]) == len(skus)
 
-    path = f"/v1/alerts?channel={channel}"
+    every = f"/v1/alerts?channel={channel}"
+    path = f"{every}&type=low_stock"
     whole = await shop.get_when(path, are_there)
     assert msgspec.convert(whole, documents.AlertPage).next is None
     assert [row["sku"] for row in whole["items"]] == skus[::-1]
@@ -38,8 +42,8 @@ async def test_alerts_are_listed_newest_first_by_type_sku_channel_time_and_page(
     assert [row["sku"] for row in (await shop.get(f"{path}&sku={skus[1]}")).body["items"]] == [skus[1]]
     began = whole["items"][1]["at"]
     assert (await shop.get(f"{path}&since={began}")).body["items"] == whole["items"][:2]
-    assert (await shop.get(f"{path}&type=shortfall&type=stalled")).body == {"items": [], "next": None}
-    assert len((await shop.get(f"{path}&type=shortfall&type=low_stock")).body["items"]) == len(skus)
+    assert (await shop.get(f"{every}&type=shortfall&type=stalled")).body == {"items": [], "next": None}
+    assert len((await shop.get(f"{every}&type=shortfall&type=low_stock")).body["items"]) == len(skus)
     assert "low_stock" in (await shop.get("/v1/alerts/types")).body["items"]
     for query in ("since=now", "cursor=x", "limit=0", "type="):
         assert (await shop.get(f"/v1/alerts?{query}")).problem == (422, "invalid_field")
@@ -125,15 +129,17 @@ async def test_every_part_of_a_system_that_runs_has_a_state_and_no_number_that_n
     sku = await shop.receive_new(5)
     assert (await shop.place(sku)).status == 201
 
-    def is_heard(answer: Any) -> bool:
-        return any(each["kind"] == "worker" for each in answer.body["processes"])
+    def is_well(answer: Any) -> bool:
+        states = {part["part"]: part["state"] for part in answer.body["parts"]}
+        is_heard = any(each["kind"] == "worker" for each in answer.body["processes"])
+        return is_heard and all(states[name] == "ok" for name in WELL)
 
-    health = msgspec.convert(await shop.get_when("/v1/health", is_heard), documents.SystemHealth)
+    # On a busy machine a part may stand still for a while.
+    health = msgspec.convert(await shop.get_when("/v1/health", is_well), documents.SystemHealth)
     assert health.ready
     parts = {part.part: part for part in health.parts}
     names = "kafka redis outbox settling deciding derivations redo audit webhooks intake feeds workers"
     assert " ".join(parts) == names
-    assert {parts[name].state for name in ("kafka", "redis", "redo", "webhooks", "feeds", "workers")} == {"ok"}
     assert parts["outbox"].waiting is not None and parts["settling"].state in ("ok", "waiting")
     assert (parts["audit"].state, parts["audit"].waiting) == ("unknown", None), "none has run yet"
     assert {(each.kind, each.state) for each in health.processes} == {("worker", "ok"), ("api", "ok")}
