@@ -85,12 +85,14 @@ async def test_a_child_that_keeps_ending_gets_growing_pauses(tmp_path: Path, mon
     program = ending(tmp_path)
 
     async def sleep(seconds: float) -> None:
+        if asyncio.current_task() is not task:  # other tasks of the session sleep too
+            return await real_sleep(seconds)
         pauses.append(seconds)
         if len(pauses) == 4:
             raise asyncio.CancelledError
-        await real_sleep(0)
+        return await real_sleep(0)
 
-    real_sleep = asyncio.sleep
+    real_sleep, task = asyncio.sleep, asyncio.current_task()
     await program.spawn(program._command)
     monkeypatch.setattr("stocktide.up.supervisor.asyncio.sleep", sleep)
     monkeypatch.setattr(program, "start", lambda: _refuse())

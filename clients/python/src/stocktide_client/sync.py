@@ -139,7 +139,9 @@ class SyncClient:
             while (item := self._run(following())) is not None:
                 yield item[0]
         finally:
-            self._run(_close(items))
+            # The end of the client has closed what it had open.
+            if not self._loop.is_closed():
+                self._run(_close(items))
 
 
 class SyncFeed(Generic[_Update]):
