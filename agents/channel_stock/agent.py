@@ -19,6 +19,7 @@ from typing import Any
 
 import msgspec
 
+from stocktide.agents.channel_stock.alerts import ModeAlerts
 from stocktide.agents.channel_stock.conflation import Conflation, DueUpdate, PendingAck, decode_stock_row
 from stocktide.agents.metrics import WorkerMetrics
 from stocktide.agents.publication_tick import IntervalStretch, PublicationTick
@@ -39,9 +40,6 @@ ROWS_PER_TURN = 50
 UPDATES_PER_TURN = 250
 # After a write failed with an unexpected error.
 RETRY_SECONDS = 1.0
-# Updates wait so long for the alerts of their changes of mode, which are written before them so that none is lost with
-# a worker. Beyond that the updates go first: what a channel may sell does not depend on the topic `alerts`.
-ALERTS_FIRST_SECONDS = 1.0
 
 
 class ChannelPublisher:
@@ -55,7 +53,7 @@ class ChannelPublisher:
         table: PublishedTable,
         publisher: Publisher,
         topic: str,
-        alerts: str,
+        alerts: ModeAlerts,
         conflation: Conflation,
         tick: PublicationTick,
         changed: asyncio.Event,
@@ -65,7 +63,7 @@ class ChannelPublisher:
         self._table = table
         self._publisher = publisher
         self._topic = topic
-        self._alerts = alerts
+        self.alerts = alerts
         self._conflation = conflation
         self._tick = tick
         self._changed = changed
@@ -118,28 +116,18 @@ class ChannelPublisher:
         self.writing = bool(updates)
         return updates
 
-    def _begin_alerts(self, updates: list[DueUpdate]) -> asyncio.Task[object] | None:
-        """Begin to write the alerts of the changes of mode; None if there is none."""
-        alerts = [update.alert for update in updates if update.alert is not None]
-        if not alerts:
-            return None
-        return asyncio.create_task(self._publisher.publish(self._alerts, alerts, self.epoch))
-
     async def write(self, updates: list[DueUpdate]) -> None:
-        """Publish updates and store them in the table, unless the epoch ends; then release their acks."""
+        """Publish updates, their alerts first, and store them in the table, unless the epoch ends; then release their
+        acks."""
         rows: dict[bytes, bytes | None] = {update.key: update.value for update in updates}
-        alerting = self._begin_alerts(updates)
+        await self.alerts.write([update.alert for update in updates if update.alert is not None])
         while True:
             try:
-                if alerting is not None:
-                    await asyncio.wait((alerting,), timeout=ALERTS_FIRST_SECONDS)
                 offsets = await self._publisher.publish(
                     self._topic, rows.items(), self.epoch, to_partition=lambda _: self._partition
                 )
                 with self._tick.work.running():
                     self._table.write(self._partition, rows, offsets[self._partition])
-                if alerting is not None:
-                    await alerting
             except MembershipLost:
                 return
             except Exception as error:
@@ -260,14 +248,15 @@ class StockAgent:
             self._table,
             self._publisher,
             self._topic,
-            self._alerts,
+            ModeAlerts(self._publisher, self._alerts, epoch),
             conflation,
             self._tick,
             self._changed,
         )
 
     def _tasks(self) -> list[asyncio.Task[None]]:
-        return [task for task in (self._writer, self._comparison, *self._writes) if task is not None]
+        alerts = (publisher.alerts.task for publisher in self._channel_publishers.values())
+        return [task for task in (self._writer, self._comparison, *self._writes, *alerts) if task is not None]
 
     async def stop(self) -> None:
         """Cancel all work; chunks that are not acked are delivered again."""

@@ -163,12 +163,44 @@ async def test_a_change_of_mode_is_an_alert_before_it_is_an_update_and_a_repeat_
     assert expected.items() <= alert.items() and alert["at"] == "x"
 
 
-async def test_updates_do_not_depend_on_the_topic_of_alerts(stock: StockHarness, monkeypatch: Any) -> None:
-    monkeypatch.setattr("stocktide.agents.channel_stock.agent.ALERTS_FIRST_SECONDS", 0.01)
+async def test_updates_do_not_depend_on_the_topic_of_alerts_which_come_later_in_order(
+    stock: StockHarness, monkeypatch: Any
+) -> None:
+    monkeypatch.setattr("stocktide.agents.channel_stock.alerts.ALERTS_FIRST_SECONDS", 0.01)
     await stock.process_all(row("A", 1, 5))
     held = stock.publisher.held[ALERTS] = asyncio.Event()
-    event = await stock.process(row("A", 2, 0))
-    await eventually(lambda: len(stock.publisher.topics[TOPIC]) == 2)
-    assert not event.acked, "a successor would raise the alert once more"
+    for version, quantity in ((2, 0), (3, 7), (4, 6), (5, 0)):
+        await stock.process_all(row("A", version, quantity))
+    assert [update["version"] for update in stock.publisher.values(TOPIC)] == [1, 2, 3, 4, 5]
+    assert not stock.publisher.topics[ALERTS]
     held.set()
-    await eventually(lambda: event.acked)
+    await eventually(lambda: len(stock.publisher.topics[ALERTS]) == 3)
+    assert [alert["mode"] for alert in stock.publisher.values(ALERTS)] == ["sold_out", "in_stock", "sold_out"]
+
+
+async def test_alerts_that_wait_have_a_limit_and_are_not_waited_for_after_the_epoch(
+    stock: StockHarness, monkeypatch: Any
+) -> None:
+    monkeypatch.setattr("stocktide.agents.channel_stock.alerts.ALERTS_FIRST_SECONDS", 0.01)
+    monkeypatch.setattr("stocktide.agents.channel_stock.alerts.ALERTS_WAITING_BYTES_MAX", 600)
+    await stock.process_all(row("A", 1, 5))
+    held = stock.publisher.held[ALERTS] = asyncio.Event()
+    for version in range(2, 12):
+        await stock.process_all(row("A", version, version % 2))
+    assert len(stock.publisher.topics[TOPIC]) == 11
+    held.set()
+    await eventually(lambda: len(stock.publisher.topics[ALERTS]) == 2)
+    await stock.process_all(row("A", 12, 0))
+    assert len(stock.publisher.topics[ALERTS]) == 3, "alerts are written again once the topic takes them"
+    held.clear()
+    await stock.process(row("A", 13, 1))
+    await asyncio.sleep(0.03)
+    await asyncio.wait_for(stock.agent.stop(), 1)
+
+
+async def test_an_alert_whose_write_fails_is_written_again(stock: StockHarness, monkeypatch: Any) -> None:
+    monkeypatch.setattr("stocktide.agents.channel_stock.alerts.RETRY_SECONDS", 0.01)
+    await stock.process_all(row("A", 1, 5))
+    stock.publisher.failures.append(OSError("gone"))
+    await stock.process_all(row("A", 2, 0))
+    assert len(stock.publisher.topics[ALERTS]) == 1 and len(stock.publisher.topics[TOPIC]) == 2
