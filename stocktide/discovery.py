@@ -23,11 +23,10 @@ from urllib.parse import urlsplit
 import click
 
 from stocktide.cli_options import ServerOption, SystemOption
-from stocktide.client.http import KEY_VARIABLE
 from stocktide.errors import CommandError
+from stocktide.security import redact_url
 from stocktide.settings import Settings
 from stocktide.up.run_file import LOOPBACK, SystemDescription, find_running_system, find_running_systems
-from stocktide.wait_for_servers import redact_url
 
 # As for a usage error: the request is unclear, and nothing was done.
 AMBIGUOUS = 2
@@ -230,6 +229,8 @@ def _use_key_of(target: TargetSystem) -> None:
     """Let this command and the processes that it starts use the operator's key, unless the environment names one."""
     key = target.running.ready.keys.get("operator") if target.running is not None else None
     if key is not None:
+        from stocktide.client.http import KEY_VARIABLE
+
         os.environ.setdefault(KEY_VARIABLE, key)
 
 

@@ -6,11 +6,12 @@ contradicting variable. No message holds a secret. A password file is read whene
 
 from __future__ import annotations
 
+import re
 import ssl
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import SplitResult, urlsplit, urlunsplit
 
 from stocktide.errors import SettingsError
 
@@ -201,3 +202,16 @@ def _split(url: str) -> SplitResult:
 
 def _variable(name: str) -> str:
     return f"STOCKTIDE_{name.upper()}"
+
+
+def redact_url(url: str) -> str:
+    """A URL without its password."""
+    try:
+        parts = urlsplit(url)
+        if parts.password is None:
+            return url
+        user = f"{parts.username or ''}:***@"
+        host = f"{parts.hostname or ''}:{parts.port}" if parts.port else (parts.hostname or "")
+    except ValueError:
+        return re.sub(r"//[^@]*@", "//***@", url)
+    return urlunsplit(parts._replace(netloc=user + host))

@@ -12,7 +12,6 @@ import re
 import ssl
 from collections.abc import Coroutine
 from typing import Any
-from urllib.parse import urlsplit, urlunsplit
 
 import redis.asyncio
 from redis.exceptions import AuthenticationError, BusyLoadingError, NoPermissionError, RedisError
@@ -20,6 +19,7 @@ from redis.exceptions import AuthenticationError, BusyLoadingError, NoPermission
 from stocktide.cli_options import how_to_reach
 from stocktide.errors import ServerUnreachable
 from stocktide.retry import poll_until
+from stocktide.security import redact_url
 from stocktide.settings import Settings
 
 # Long enough for a server that is starting, short enough for a wrong address.
@@ -130,19 +130,6 @@ def _with_tls_hint(error: Exception, url: str) -> str:
         return f"{text}; without TLS its URL begins with redis://"
     closed = "closed" in text or "eset" in text
     return f"{text}; with TLS its URL begins with rediss://" if closed and url.startswith("redis:") else text
-
-
-def redact_url(url: str) -> str:
-    """A URL without its password."""
-    try:
-        parts = urlsplit(url)
-        if parts.password is None:
-            return url
-        user = f"{parts.username or ''}:***@"
-        host = f"{parts.hostname or ''}:{parts.port}" if parts.port else (parts.hostname or "")
-    except ValueError:
-        return re.sub(r"//[^@]*@", "//***@", url)
-    return urlunsplit(parts._replace(netloc=user + host))
 
 
 async def kafka_answers(address: str) -> bool:

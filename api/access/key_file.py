@@ -5,7 +5,6 @@ In: a path. Out: `KeyFileContent`, read; or written atomically under a lock, so 
 
 from __future__ import annotations
 
-import contextlib
 import fcntl
 import os
 import secrets
@@ -17,9 +16,8 @@ import msgspec
 from msgspec import Struct
 
 from stocktide.api.access.caller import CHANNEL, RIGHTS, ROLES, WAREHOUSE, Caller
+from stocktide.streams.owner_only import FOLDER_OWNER_ONLY, OWNER_ONLY, write_owner_only
 
-OWNER_ONLY = 0o600
-FOLDER_OWNER_ONLY = 0o700
 # A rotation needs the old and the new key; more would be forgotten keys.
 LIVE_KEYS_MAX = 2
 TICKET_SECRET_BYTES = 32
@@ -145,23 +143,6 @@ class KeyFile:
                 secret = content.ticket_secret or secrets.token_hex(TICKET_SECRET_BYTES)
                 after = KeyFileContent(keys=tuple(keys), ticket_secret=secret)
                 write_owner_only(self._file, msgspec.json.format(msgspec.json.encode(after), indent=1) + b"\n")
-
-
-def write_owner_only(file: Path, content: bytes) -> None:
-    """Replace a file as a whole, readable by its owner only. Raises OSError."""
-    scratch = file.with_name(f".{file.name}.{os.getpid()}")
-    try:
-        scratch.unlink(missing_ok=True)
-        descriptor = os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_EXCL, OWNER_ONLY)
-        with os.fdopen(descriptor, "wb") as opened:
-            opened.write(content)
-            opened.flush()
-            os.fsync(opened.fileno())
-        scratch.replace(file)
-    except OSError:
-        with contextlib.suppress(OSError):
-            scratch.unlink(missing_ok=True)
-        raise
 
 
 @contextmanager

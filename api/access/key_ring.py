@@ -20,8 +20,9 @@ import msgspec
 from msgspec import Struct
 
 from stocktide.api.access.caller import Caller
-from stocktide.api.access.key_file import KeyFileContent, KeyRecord, read_key_file, write_owner_only
+from stocktide.api.access.key_file import KeyFileContent, KeyRecord, read_key_file
 from stocktide.api.access.keys import digest_of, id_of
+from stocktide.streams.owner_only import write_owner_only
 
 log = logging.getLogger(__name__)
 

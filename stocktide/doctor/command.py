@@ -21,9 +21,9 @@ from stocktide.doctor.kafka import examine_kafka
 from stocktide.doctor.progress import examine_processes, examine_progress
 from stocktide.doctor.redis_server import examine_redis
 from stocktide.progress import Echo
+from stocktide.security import redact_url
 from stocktide.settings import Settings
 from stocktide.text_wrapping import terminal_width, wrapped
-from stocktide.wait_for_servers import redact_url
 
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 

@@ -11,16 +11,11 @@ from pathlib import Path
 import msgspec
 
 from stocktide.api.access.caller import APPROVER, CHANNEL, METRICS, OPERATOR, VIEWER, WAREHOUSE
-from stocktide.api.access.key_file import (
-    FOLDER_OWNER_ONLY,
-    KeyFile,
-    KeyRecord,
-    read_key_file,
-    write_owner_only,
-)
+from stocktide.api.access.key_file import KeyFile, KeyRecord, read_key_file
 from stocktide.api.access.keys import id_of, make_key
 from stocktide.errors import CommandError
 from stocktide.streams.contract.times import now_ms
+from stocktide.streams.owner_only import FOLDER_OWNER_ONLY, write_owner_only
 
 FIRST_KEYS_FILE = Path("access") / "first-keys.json"
 FIRST_CHANNEL = "own"

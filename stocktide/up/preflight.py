@@ -13,8 +13,9 @@ from stocktide.doctor.kafka import examine_kafka
 from stocktide.doctor.redis_server import examine_redis
 from stocktide.errors import CommandError
 from stocktide.progress import Echo, announce_if_slow, silent
+from stocktide.security import redact_url
 from stocktide.settings import Settings
-from stocktide.wait_for_servers import redact_url, wait_for_servers, wait_for_topics
+from stocktide.wait_for_servers import wait_for_servers, wait_for_topics
 
 # A fault of one topic is often a fault of all of them.
 REASONS_SHOWN_MAX = 3

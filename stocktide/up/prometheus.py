@@ -16,10 +16,10 @@ from urllib.parse import urlsplit
 import yaml  # type: ignore[import-untyped]
 
 from stocktide.api.access.caller import METRICS
-from stocktide.api.access.key_file import FOLDER_OWNER_ONLY, write_owner_only
 from stocktide.embedded.ports import is_port_free, pick_free_port
 from stocktide.errors import CommandError
 from stocktide.progress import Echo
+from stocktide.streams.owner_only import FOLDER_OWNER_ONLY, write_owner_only
 from stocktide.up.program import Program
 
 FOLDER = "prometheus"

@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from stocktide.api.access.key_file import write_owner_only
 from stocktide.errors import CommandError
+from stocktide.streams.owner_only import write_owner_only
 from stocktide.up.data_folder import LOCK_FILE
 
 RUN_FILE = "running.json"

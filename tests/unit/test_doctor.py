@@ -14,10 +14,10 @@ from stocktide.doctor.command import judge_alerts, judge_encryption, shown_setti
 from stocktide.doctor.finding import Finding, Severity
 from stocktide.doctor.kafka_judgement import OFFSETS_TOPIC, ClusterView, GroupOffset, PartitionView, judge_cluster
 from stocktide.doctor.redis_server import COMMANDS, judge_permissions, judge_redis, missing_permissions
+from stocktide.security import redact_url
 from stocktide.settings import Settings
 from stocktide.streams.kafka.admin import topic_settings
 from stocktide.streams.topics import CHANNEL_STOCK, JOURNAL, ORDERS, STOCK, TOPICS
-from stocktide.wait_for_servers import redact_url
 from tests.harness.servers import RedisServer
 
 LUA = Path(__file__).parents[2] / "tables" / "ledger" / "lua"

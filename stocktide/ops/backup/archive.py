@@ -18,10 +18,10 @@ import msgspec
 from msgspec import Struct
 
 from stocktide.errors import CommandError
+from stocktide.streams.owner_only import FOLDER_OWNER_ONLY, OWNER_ONLY
 
 MANIFEST = "manifest.json"
 FORMAT = 1
-OWNER_ONLY_FOLDER, OWNER_ONLY = 0o700, 0o600
 # The fastest level; JSON shrinks to a fifth. Higher levels cost several times the time for little.
 _COMPRESSION = 1
 _LENGTH_BYTES = 4
@@ -85,7 +85,7 @@ _RECORD = msgspec.msgpack.Decoder(ArchivedRecord)
 def make_folder(folder: Path) -> None:
     """Make the folder, readable by its owner only. Raises ArchiveError where it cannot be made or is not empty."""
     try:
-        folder.mkdir(mode=OWNER_ONLY_FOLDER, parents=True, exist_ok=True)
+        folder.mkdir(mode=FOLDER_OWNER_ONLY, parents=True, exist_ok=True)
         if any(folder.iterdir()):
             raise ArchiveError(f"the folder {folder} is not empty: a backup goes into a folder of its own")
     except OSError as error:

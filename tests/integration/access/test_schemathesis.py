@@ -10,19 +10,18 @@ import os
 import re
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
 import pytest
-import schemathesis
-from schemathesis import Response
-from schemathesis.engine.observations import LocationHeaderEntry
-from schemathesis.specs.openapi.stateful.inference import LinkInferencer
 
 from tests.harness import schemathesis_hooks
 from tests.harness.api_client import ApiTestClient, unique_name
 from tests.harness.events import lines_of
 from tests.harness.system import RunningSystem
+
+if TYPE_CHECKING:
+    from schemathesis import Response
 
 ROOT = Path(__file__).parents[3]
 CHECKS = (
@@ -69,6 +68,8 @@ class LinkedCalls:
     """The calls of a system as schemathesis makes and checks them, and as it links them by `Location`."""
 
     def __init__(self, document: dict[str, Any], api: str, key: str) -> None:
+        import schemathesis  # two seconds, which every process of tests would spend
+
         self._schema = schemathesis.openapi.from_dict(document)
         self._schema.config.update(base_url=api)
         self._headers = {"Authorization": f"Bearer {key}"}
@@ -80,6 +81,9 @@ class LinkedCalls:
 
     def linked(self, name: str, response: Response) -> dict[str, dict[str, str]]:
         """The calls to which the `Location` of an answer leads, with the parameters of their paths."""
+        from schemathesis.engine.observations import LocationHeaderEntry
+        from schemathesis.specs.openapi.stateful.inference import LinkInferencer
+
         (location,) = response.headers["location"]
         operation = self._schema.find_operation_by_id(name)
         entry = LocationHeaderEntry(response.status_code, location)
