@@ -228,6 +228,7 @@ async def restored(kafka: str, redis_url: str, old: BackedUpSystem, folder: Path
     return (folder / "new" / "logs" / "worker.log").read_text()
 
 
+@pytest.mark.soak
 async def test_answers_before_a_backup_hold_after_a_loss(
     kafka: KafkaServer, valkey: RedisServer, tmp_path: Path
 ) -> None:

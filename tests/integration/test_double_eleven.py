@@ -98,6 +98,7 @@ def rows_of(story: ModuleType) -> int:
     return sum(len(step.after) for step in story.STEPS)
 
 
+@pytest.mark.soak
 async def test_one_command_plays_the_day_and_leaves_nothing(story: ModuleType, tmp_path: Path) -> None:
     scratch = tmp_path / "scratch"
     scratch.mkdir()

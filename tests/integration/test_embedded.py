@@ -28,6 +28,7 @@ def spoil_class_archive(cache: Path) -> None:
         file.write(bytes(archive.stat().st_size // 2))
 
 
+@pytest.mark.soak
 async def test_kafka_keeps_its_records_and_its_address_over_a_stop_and_a_damaged_class_archive(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

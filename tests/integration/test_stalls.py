@@ -7,6 +7,7 @@ import json
 import signal
 from typing import Any
 
+import pytest
 from aiokafka import AIOKafkaConsumer
 
 from stocktide.streams.kafka.admin import admin_client, ensure_topics
@@ -52,6 +53,7 @@ async def alerts(running: RunningSystem) -> list[dict[str, Any]]:
     return [json.loads(record.value) for records in fetched.values() for record in records]
 
 
+@pytest.mark.soak
 async def test_a_halted_kafka_is_reported_with_topic_and_reason_until_it_continues(system: SystemFactory) -> None:
     running = await system(own_servers=True)
     async with running.client() as shop:

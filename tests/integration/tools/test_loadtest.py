@@ -10,7 +10,7 @@ import pytest
 from stocktide.loadtest.measure.results import LoadTestResults, decode
 from tests.harness.process import run_stocktide
 from tests.harness.system import RunningSystem
-from tests.integration.test_replay import retail_file
+from tests.integration.tools.test_replay import retail_file
 
 LOADTEST_SECONDS_MAX = 240.0
 SMALL = ("--rate", "20", "--seconds", "4", "--skus", "20", "--hot", "2", "--channels", "2")
