@@ -36,7 +36,7 @@ from stocktide.streams.topics import (
 from stocktide.streams.webhooks.addresses import parse_networks
 from stocktide.streams.webhooks.calls import make_session
 from stocktide.streams.webhooks.definition import PartitionHealth, Webhook, decode_health, decode_webhook
-from stocktide.traced_agents import make_session_of, make_webhook_traces
+from stocktide.traced_agents import make_agent_traces
 
 if TYPE_CHECKING:
     from stocktide.streams.spans import Tracing
@@ -49,7 +49,7 @@ class WebhooksPart:
 
     def __init__(self, settings: Settings, metrics: WorkerMetrics, tracing: Tracing | None = None) -> None:
         self._settings = settings
-        self._tracing = tracing
+        self._traces = make_agent_traces(tracing)
         self._metrics = metrics
         self._membership = Membership(SESSION_MS / 1000)
         self.publisher = Publisher(make_producer(settings.kafka, **settings.kafka_access()), self._membership)
@@ -91,7 +91,6 @@ class WebhooksPart:
             **settings.kafka_access(),
         )
         async with make_session(parse_networks(settings.webhook_allow)) as client:
-            traces = make_webhook_traces(self._tracing)
 
             def make(partitions: list[int], epoch: int) -> Session:
                 parts = EndpointParts(
@@ -104,8 +103,9 @@ class WebhooksPart:
                     publish_health=lambda rows: self._publish(WEBHOOK_HEALTH, rows, epoch, 0),
                     alert=lambda id_, reason: self._alert(id_, reason, epoch),
                     metrics=self._metrics,
+                    calling=self._traces.calling_webhook,
                 )
-                return make_session_of(traces, partitions, self._session_parts(view), parts)
+                return Session(partitions, self._session_parts(view), parts)
 
             sender = WebhookSender(consumer, self._name(CHANNEL_STOCK), self._membership, view, make)
             await sender.run()
@@ -126,6 +126,7 @@ class WebhooksPart:
             acks_topic=self._name(WEBHOOK_ACKS),
             webhooks=webhooks,
             health=health,
+            trace_rows=self._traces.note_webhook_rows,
         )
 
     async def _publish(self, topic: Topic, rows: list[OutputRow], epoch: int, partition: int) -> None:
