@@ -11,7 +11,6 @@ import pytest
 from redis.asyncio import Redis
 
 from stocktide.streams.contract.times import now_ms
-from stocktide.streams.journal.log import MemoryJournal, MemoryLog
 from stocktide.streams.journal.record import (
     KIND_BATCH,
     JournalReader,
@@ -30,6 +29,7 @@ from stocktide.tables.ledger.commands import Command, WriteWhole
 from stocktide.tables.ledger.control import LedgerControl, StepRefused
 from stocktide.tables.ledger.scripts import key_prefix
 from stocktide.tables.recovery.rebuild import ProgressReporter, Recovery
+from tests.harness.memory_log import MemoryJournal, MemoryLog
 from tests.harness.servers import RedisServer
 from tests.ledger.drivers import RedisDriver
 from tests.ledger.ledgers import PARK_MS, bless, many_warehouses

@@ -9,7 +9,6 @@ import pytest
 from msgspec import structs
 
 from stocktide.streams.contract.events import AssignBody, HoldBackBody, OrderLine
-from stocktide.streams.journal.log import MemoryJournal, MemoryLog
 from stocktide.streams.journal.record import KIND_BATCH, JournalRecord, Position, encode_record, marker
 from stocktide.tables.ledger.client import LedgerLimits, Unblessed
 from stocktide.tables.ledger.commands import (
@@ -31,6 +30,7 @@ from stocktide.tables.ledger.control import RedoStep, Refusal, ServerState, Step
 from stocktide.tables.recovery.rebuild import ProgressReporter, RecoveryProgress
 from stocktide.tables.recovery.redo import Writes
 from stocktide.tables.recovery.takeover import Fork, Superseded, take_over
+from tests.harness.memory_log import MemoryJournal, MemoryLog
 from tests.protocol.rig import ProtocolRig, deadline_in, place, receive, wait_until
 from tests.protocol.shard_copy import (
     ShardCopy,
