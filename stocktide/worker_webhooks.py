@@ -5,7 +5,6 @@ In: the settings. Out: a publisher to be started before it and stopped after it,
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from typing import TYPE_CHECKING
 
@@ -22,7 +21,6 @@ from stocktide.streams.kafka.compacted_view import CompactedView
 from stocktide.streams.kafka.groups import webhooks_group
 from stocktide.streams.kafka.membership import Membership
 from stocktide.streams.kafka.publish import OutputRow, Publisher, make_producer
-from stocktide.streams.shutdown import end
 from stocktide.streams.topics import (
     ALERTS,
     CHANNEL_STOCK,
@@ -53,28 +51,12 @@ class WebhooksPart:
         self._metrics = metrics
         self._membership = Membership(SESSION_MS / 1000)
         self.publisher = Publisher(make_producer(settings.kafka, **settings.kafka_access()), self._membership)
-        self._running: asyncio.Task[None] | None = None
-
-    def start(self) -> None:
-        """Begin; the group is joined in the background."""
-        self._running = asyncio.create_task(self._run(), name="webhooks")
-
-    @property
-    def failure(self) -> str | None:
-        """Why it has ended; None while it runs."""
-        if self._running is None or not self._running.done():
-            return None
-        return "cancelled" if self._running.cancelled() else repr(self._running.exception())
-
-    async def stop(self) -> None:
-        """Give up calls in flight and leave the group."""
-        if self._running is not None:
-            await end(self._running)
 
     def _name(self, topic: Topic) -> str:
         return topic.full_name(self._settings.app_id)
 
-    async def _run(self) -> None:
+    async def run(self) -> None:
+        """Join the group and send, until cancelled: then calls in flight are given up."""
         settings = self._settings
         consumer = AIOKafkaConsumer(
             **settings.kafka_client(),
