@@ -19,7 +19,8 @@ from stocktide.api.stale.topic_copy import TopicCopy
 from stocktide.api_topics import opener
 from stocktide.settings import Settings
 from stocktide.streams.topics import RESERVATIONS, STOCK
-from stocktide.tables.ledger.client import Ledger, LedgerLimits
+from stocktide.tables.ledger.client import Ledger
+from stocktide.tables.ledger.limits import LedgerLimits
 from stocktide.tables.ledger.submission import Submitter
 from stocktide.tables.settlement.listener import SettlementListener
 from stocktide.traced_api import make_batcher

@@ -12,9 +12,10 @@ from redis.asyncio import Redis
 from stocktide.agents.relay import Relay
 from stocktide.streams.journal.record import JournalReader, JournalRecord, RecordVerdict, decode_record
 from stocktide.tables.ledger.client import Ledger
-from stocktide.tables.ledger.commands import Command, Place, Receive, fingerprint
+from stocktide.tables.ledger.commands import Command, Place, Receive
 from stocktide.tables.ledger.connection import connect
 from stocktide.tables.ledger.control import LedgerControl
+from stocktide.tables.ledger.make_commands import fingerprint
 from stocktide.tables.ledger.raw_decision import decode_decision
 from stocktide.tables.ledger.records import Decision
 from stocktide.tables.ledger.scripts import key_prefix

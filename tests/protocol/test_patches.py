@@ -24,9 +24,10 @@ from stocktide.tables.audit.findings import find_log_drifts, summarize_log
 from stocktide.tables.audit.fold import JournalFold
 from stocktide.tables.audit.redis_keys import digest_of_redis
 from stocktide.tables.history.sku_history import Inconsistency, SkuChange, SkuHistory
-from stocktide.tables.ledger.client import AppliedBatch, Ledger, LedgerLimits
+from stocktide.tables.ledger.client import AppliedBatch, Ledger
 from stocktide.tables.ledger.commands import Command, WriteWhole
 from stocktide.tables.ledger.control import LedgerControl, StepRefused
+from stocktide.tables.ledger.limits import LedgerLimits
 from stocktide.tables.ledger.scripts import key_prefix
 from stocktide.tables.recovery.rebuild import ProgressReporter, Recovery
 from tests.harness.memory_log import MemoryJournal, MemoryLog

@@ -10,15 +10,11 @@ from msgspec import structs
 
 from stocktide.streams.contract.events import AssignBody, HoldBackBody, OrderLine
 from stocktide.streams.journal.record import KIND_BATCH, JournalRecord, Position, encode_record, marker
-from stocktide.tables.ledger.client import LedgerLimits, Unblessed
-from stocktide.tables.ledger.commands import (
-    Origin,
-    Pay,
-    SetPolicy,
-    Ship,
-    TakeBack,
-    Tick,
-    Void,
+from stocktide.tables.ledger.client import Unblessed
+from stocktide.tables.ledger.commands import Origin, Pay, SetPolicy, Ship, TakeBack, Tick, Void
+from stocktide.tables.ledger.control import RedoStep, Refusal, ServerState, StepRefused
+from stocktide.tables.ledger.limits import LedgerLimits
+from stocktide.tables.ledger.make_commands import (
     fingerprint,
     make_assign,
     make_cancel,
@@ -26,7 +22,6 @@ from stocktide.tables.ledger.commands import (
     make_hold_back,
     make_pay,
 )
-from stocktide.tables.ledger.control import RedoStep, Refusal, ServerState, StepRefused
 from stocktide.tables.recovery.rebuild import ProgressReporter, RecoveryProgress
 from stocktide.tables.recovery.redo import Writes
 from stocktide.tables.recovery.takeover import Fork, Superseded, take_over
