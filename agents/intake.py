@@ -34,19 +34,10 @@ from stocktide.streams.contract.events import (
 )
 from stocktide.streams.kafka.publish import OutputRow, Publisher
 from stocktide.streams.kafka.transport import Chunk
-from stocktide.tables.ledger.client import LedgerLimits, TooLarge
-from stocktide.tables.ledger.commands import (
-    Adjust,
-    Command,
-    Count,
-    Expect,
-    Origin,
-    Receive,
-    Transfer,
-    Void,
-    lines_of,
-    make_command,
-)
+from stocktide.tables.ledger.client import TooLarge
+from stocktide.tables.ledger.commands import Adjust, Command, Count, Expect, Origin, Receive, Transfer, Void, lines_of
+from stocktide.tables.ledger.limits import LedgerLimits
+from stocktide.tables.ledger.make_commands import make_command
 from stocktide.tables.ledger.outcomes import Outcome
 from stocktide.tables.ledger.submission import Submitter, Undecidable
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from msgspec import Struct
@@ -30,6 +31,8 @@ logger = logging.getLogger(__name__)
 
 # Called with a chunk and the epoch of its assignment. May be called again with the same chunk.
 Handler = Callable[[Chunk, int], Awaitable[None]]
+# What is around the handling of a chunk: its span, where traces are exported.
+Around = Callable[[Chunk], AbstractContextManager[object]]
 
 # Queued chunks of a partition: the next one is ready when the handler returns.
 QUEUED_MAX = 1
@@ -57,11 +60,13 @@ class PartitionWorkers:
         handle: Handler,
         membership: Membership,
         tick: PublicationTick | None = None,
+        around: Around = nullcontext,
     ) -> None:
         self._name = name
         self._handle = handle
         self._membership = membership
         self._tick = tick
+        self._around = around
         self._queues: dict[int, asyncio.Queue[tuple[Any, int]]] = {}
         self._tasks: list[asyncio.Task[None]] = []
         # By partition: the chunk in progress, and the last offset done.
@@ -129,7 +134,8 @@ class PartitionWorkers:
         self.in_progress[chunk.partition] = ChunkInProgress(chunk.records[0].offset)
         while self._membership.holds(epoch):
             try:
-                await self._handle(chunk, epoch)
+                with self._around(chunk):
+                    await self._handle(chunk, epoch)
             except MembershipLost:
                 return
             except Exception as error:

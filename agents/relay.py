@@ -33,8 +33,8 @@ from stocktide.streams.kafka.publish import PERMANENT_ERRORS
 from stocktide.streams.shutdown import end
 from stocktide.streams.topics import JOURNAL_RECORD_BYTES_MAX
 from stocktide.tables.derived_rows import RebuildSource
-from stocktide.tables.ledger.client import LedgerLimits
 from stocktide.tables.ledger.control import LedgerControl, OutboxEntry, StepRefused
+from stocktide.tables.ledger.limits import LedgerLimits
 from stocktide.tables.recovery.rebuild import ProgressReporter, RecoveryProgress
 from stocktide.tables.recovery.takeover import Fork, Lease, LostTail, TakeoverError, take_over
 

@@ -27,8 +27,10 @@ from stocktide.loadtest.client.topics import TopicReader, decoding_handler
 from stocktide.retry import poll_until
 from stocktide.streams.contract.events import Malformed, decode_order_event
 from stocktide.streams.kafka.admin import ensure_topics
-from stocktide.tables.ledger.client import Ledger, LedgerLimits
-from stocktide.tables.ledger.commands import Command, Origin, Receive, make_command
+from stocktide.tables.ledger.client import Ledger
+from stocktide.tables.ledger.commands import Command, Origin, Receive
+from stocktide.tables.ledger.limits import LedgerLimits
+from stocktide.tables.ledger.make_commands import make_command
 from stocktide.tables.ledger.scripts import key_prefix
 
 WORKER_ORDERS = 120_000

@@ -13,6 +13,7 @@ from functools import partial
 from aiokafka import AIOKafkaProducer
 from redis.asyncio import Redis
 
+from stocktide.api.batching import CommandBatcher
 from stocktide.api.dead_letter_log import DeadLetterLog
 from stocktide.api.feeds.snapshots import SnapshotMonitor
 from stocktide.api.handlers.health import Readiness
@@ -20,6 +21,7 @@ from stocktide.api.handlers.system_health import SystemHealthHandlers
 from stocktide.api.handlers.webhooks import WebhookHandlers
 from stocktide.api.health.observer import KafkaClients, OwnParts, SystemObserver
 from stocktide.api.health.series import ProcessSeries
+from stocktide.api.metrics import ApiMetrics
 from stocktide.api_feeds import Feeds, make_consumer
 from stocktide.settings import Settings
 from stocktide.streams.contract.documents import ProcessStatus
@@ -27,6 +29,7 @@ from stocktide.streams.contract.times import now_ms, rfc3339
 from stocktide.streams.kafka.admin import admin_client
 from stocktide.streams.shutdown import end
 from stocktide.streams.topics import PROCESSES
+from stocktide.tables.ledger.submission import Submitter
 from stocktide.tables.settlement.process_reporter import ProcessReporter, stalled_parts
 from stocktide.tables.settlement.stalls import StallMonitor
 
@@ -74,3 +77,36 @@ async def _open_clients(settings: Settings, stack: AsyncExitStack) -> KafkaClien
     await consumer.start()
     admin = await stack.enter_async_context(admin_client(settings.kafka, **settings.kafka_access()))
     return KafkaClients(consumer, admin)
+
+
+def make_metrics(
+    batcher: CommandBatcher,
+    submitter: Submitter,
+    feeds: Feeds,
+    snapshots: SnapshotMonitor,
+    readiness: Readiness,
+    stalls: StallMonitor,
+) -> ApiMetrics:
+    """The metrics, with those that are read when they are asked for."""
+    metrics = ApiMetrics()
+    metrics.register_stall_gauges(stalls)
+    metrics.watch(
+        {
+            "waiting_commands": ("Commands that wait for a call of the ledger", lambda: batcher.waiting),
+            "feed_readers": ("Subscribers of feeds", lambda: feeds.hub.readers),
+            "feed_rows": ("Channel updates held for the feeds", lambda: feeds.hub.rows),
+            "order_feed_readers": ("Subscribers of feeds of orders", lambda: feeds.orders.readers),
+            "order_feed_bytes": ("Bytes of changes held for the feeds of orders", lambda: feeds.orders.bytes),
+            "order_feed_late_readers": (
+                "Subscribers that get from Kafka what they missed",
+                lambda: feeds.history.readers,
+            ),
+            "feed_late_channels": (
+                "Channels whose feeds wait long for a SKU that is known",
+                lambda: len(snapshots.late),
+            ),
+            "resubmitted_batches_total": ("Calls of the ledger that were made again", lambda: submitter.resubmitted),
+            "ready": ("1 while /readyz says so", lambda: float(readiness.latest.ready)),
+        }
+    )
+    return metrics

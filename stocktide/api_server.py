@@ -24,7 +24,6 @@ from redis.asyncio import Redis
 
 from stocktide.api.access.key_expiry import KeyExpiryAlerts
 from stocktide.api.app import make_app
-from stocktide.api.batching import CommandBatcher
 from stocktide.api.event_producer import InputEventProducer, make_producer
 from stocktide.api.feeds.catch_up import CatchUp
 from stocktide.api.feeds.order_sse import OrderFeedHandler
@@ -51,17 +50,15 @@ from stocktide.api.handlers.stock_list import StockListHandler
 from stocktide.api.handlers.webhooks import WebhookHandlers
 from stocktide.api.known_channels import KnownChannels
 from stocktide.api.listen import listen
-from stocktide.api.metrics import ApiMetrics
 from stocktide.api.routes.route import Handlers
 from stocktide.api.routes.table import make_routes
 from stocktide.api.settled_reads import SettledReads
 from stocktide.api.spec.served import with_documents
-from stocktide.api.stale.reads import PublishedTables, StaleReads
-from stocktide.api.stale.topic_copy import TopicCopy
 from stocktide.api_access import Access, make_access
 from stocktide.api_drain import Drain
 from stocktide.api_feeds import Feeds, make_consumer, make_feeds
-from stocktide.api_health import make_health, process_name
+from stocktide.api_health import make_health, make_metrics, process_name
+from stocktide.api_ledger import LedgerParts, make_ledger_parts
 from stocktide.api_policies import make_policy_requests
 from stocktide.api_reports import prepare_reports
 from stocktide.api_topics import make_dead_letter_log, make_dead_letters, opener, topic_calls
@@ -74,16 +71,14 @@ from stocktide.settings import Settings, is_loopback
 from stocktide.streams.journal.log import KafkaLog
 from stocktide.streams.kafka.publish import OutputRow
 from stocktide.streams.kafka.raw_records import deliver_raw_records
-from stocktide.streams.topics import ALERTS, AUDIT, JOURNAL, RESERVATIONS, STOCK
+from stocktide.streams.topics import ALERTS, AUDIT, JOURNAL
 from stocktide.streams.tracing import make_tracing
 from stocktide.tables.ledger.client import Ledger
 from stocktide.tables.ledger.connection import connect
 from stocktide.tables.ledger.control import LedgerControl
-from stocktide.tables.ledger.submission import Submitter
-from stocktide.tables.settlement.listener import SettlementListener
 from stocktide.tables.settlement.stalls import StallMonitor
-from stocktide.traced_api import make_batcher, request_middlewares
-from stocktide.traced_parts import make_submitter, record_headers
+from stocktide.traced_api import request_middlewares
+from stocktide.traced_parts import record_headers
 from stocktide.wait_for_servers import START_SECONDS_MAX, wait_for_servers
 
 if TYPE_CHECKING:
@@ -162,24 +157,10 @@ def _make_handlers(
     tracing: Tracing | None,
     name: str,
 ) -> Handlers:
-    settlements = SettlementListener(redis, settings.app_id)
-    settlements.start()
-    stack.push_async_callback(settlements.stop)
-    limits = settings.ledger_limits()
-    ledger = Ledger(redis, settings.app_id, limits)
-    submitter = make_submitter(ledger, settlements, tracing)
-    reads = SettledReads(settlements, settings.request_seconds)
-    stale = _make_stale_reads(settings, stack, reads)
-    batcher = make_batcher(submitter, tracing)
-    stack.push_async_callback(batcher.close)
-    known = KnownChannels(submitter)
-    stack.push_async_callback(known.close)
+    parts = make_ledger_parts(settings, stack, redis, tracing)
+    ledger, submitter, batcher, reads, stale = parts.ledger, parts.submitter, parts.batcher, parts.reads, parts.stale
     event_producer = InputEventProducer(producer, record_headers(tracing))
-    probe = health.ApiProgressProbe(settings.app_id, feeds.source, feeds.tail, settlements, batcher, event_producer)
-    alert = partial(_alert, event_producer, settings)
-    stalls = StallMonitor(probe.look, alert, f"api {settings.host}:{settings.port}")
-    for watch in (stalls, KeyExpiryAlerts(access.ring.records, alert)):
-        stack.push_async_callback(_cancel, asyncio.create_task(watch.run()))
+    stalls = _watch(settings, stack, parts, feeds, event_producer, access)
     readiness = health.Readiness(_make_checks(producer, redis, ledger, reads, feeds, stalls), feeds.notify)
     access.owners.read = partial(_read_channel, ledger, reads)
     changes = PolicyChanges(submitter, ledger, reads, settings.publish_interval_ms, settings.policy_approval_skus)
@@ -187,13 +168,13 @@ def _make_handlers(
     hub = feeds.hub
     snapshots = SnapshotMonitor(hub, lambda cursor, limit: reads.settled(lambda: ledger.read_known_skus(cursor, limit)))
     channel_feeds = ChannelFeeds(
-        hub, CatchUp(hub, feeds.source), known, snapshots, lambda: readiness.latest, feeds.open_feeds
+        hub, CatchUp(hub, feeds.source), parts.known, snapshots, lambda: readiness.latest, feeds.open_feeds
     )
-    webhooks, letters = make_webhooks(known), make_dead_letter_log(settings, stack)
+    webhooks, letters = make_webhooks(parts.known), make_dead_letter_log(settings, stack)
     shown, series = make_health(
         settings, stack, redis, producer, name, readiness, stalls, feeds, snapshots, webhooks, letters
     )
-    metrics = _make_metrics(batcher, submitter, feeds, snapshots, readiness, stalls)
+    metrics = make_metrics(batcher, submitter, feeds, snapshots, readiness, stalls)
     metrics.listener = series.answered
     return Handlers(
         orders=OrderHandlers(batcher, ledger, reads, stale),
@@ -210,7 +191,7 @@ def _make_handlers(
         policy_preview=PolicyPreviewHandler(changes, reads),
         policy_requests=policy_requests,
         policy_history=PolicyHistoryHandlers(changes, opener(settings, AUDIT)),
-        events=EventHandlers(event_producer, settings.app_id, settings.request_seconds, limits.future_ms),
+        events=EventHandlers(event_producer, settings.app_id, settings.request_seconds, parts.limits.future_ms),
         intake=IntakeHandler(event_producer, settings.app_id, read_enabled_mappings()),
         feeds=FeedHandler(channel_feeds),
         sockets=SocketHandler(channel_feeds),
@@ -227,6 +208,25 @@ def _make_handlers(
     )
 
 
+def _watch(
+    settings: Settings,
+    stack: AsyncExitStack,
+    parts: LedgerParts,
+    feeds: Feeds,
+    event_producer: InputEventProducer,
+    access: Access,
+) -> StallMonitor:
+    """Look for stalls and for keys that expire, until the stack is closed."""
+    probe = health.ApiProgressProbe(
+        settings.app_id, feeds.source, feeds.tail, parts.settlements, parts.batcher, event_producer
+    )
+    alert = partial(_alert, event_producer, settings)
+    stalls = StallMonitor(probe.look, alert, f"api {settings.host}:{settings.port}")
+    for watch in (stalls, KeyExpiryAlerts(access.ring.records, alert)):
+        stack.push_async_callback(_cancel, asyncio.create_task(watch.run()))
+    return stalls
+
+
 def _make_checks(
     producer: AIOKafkaProducer, redis: Redis, ledger: Ledger, reads: SettledReads, feeds: Feeds, stalls: StallMonitor
 ) -> dict[str, health.Check]:
@@ -237,13 +237,6 @@ def _make_checks(
         "feeds": partial(health.check_feeds, feeds.source),
         "stalls": partial(health.check_stalls, stalls),
     }
-
-
-def _make_stale_reads(settings: Settings, stack: AsyncExitStack, reads: SettledReads) -> StaleReads:
-    tables = PublishedTables(*(TopicCopy(opener(settings, topic)) for topic in (STOCK, RESERVATIONS)))
-    stale = StaleReads(reads, tables)
-    stack.push_async_callback(stale.close)
-    return stale
 
 
 def _make_history(settings: Settings, redis: Redis, ledger: Ledger, reads: SettledReads) -> HistoryHandler:
@@ -263,38 +256,6 @@ async def _alert(event_producer: InputEventProducer, settings: Settings, rows: S
     await event_producer.write(
         ALERTS.full_name(settings.app_id), [(key, value or b"") for key, value in rows], deadline
     )
-
-
-def _make_metrics(
-    batcher: CommandBatcher,
-    submitter: Submitter,
-    feeds: Feeds,
-    snapshots: SnapshotMonitor,
-    readiness: health.Readiness,
-    stalls: StallMonitor,
-) -> ApiMetrics:
-    metrics = ApiMetrics()
-    metrics.register_stall_gauges(stalls)
-    metrics.watch(
-        {
-            "waiting_commands": ("Commands that wait for a call of the ledger", lambda: batcher.waiting),
-            "feed_readers": ("Subscribers of feeds", lambda: feeds.hub.readers),
-            "feed_rows": ("Channel updates held for the feeds", lambda: feeds.hub.rows),
-            "order_feed_readers": ("Subscribers of feeds of orders", lambda: feeds.orders.readers),
-            "order_feed_bytes": ("Bytes of changes held for the feeds of orders", lambda: feeds.orders.bytes),
-            "order_feed_late_readers": (
-                "Subscribers that get from Kafka what they missed",
-                lambda: feeds.history.readers,
-            ),
-            "feed_late_channels": (
-                "Channels whose feeds wait long for a SKU that is known",
-                lambda: len(snapshots.late),
-            ),
-            "resubmitted_batches_total": ("Calls of the ledger that were made again", lambda: submitter.resubmitted),
-            "ready": ("1 while /readyz says so", lambda: float(readiness.latest.ready)),
-        }
-    )
-    return metrics
 
 
 async def _listen(

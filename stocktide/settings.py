@@ -14,15 +14,13 @@ from difflib import SequenceMatcher
 from fnmatch import fnmatchcase
 from ipaddress import ip_address
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from zoneinfo import ZoneInfo
 
 from stocktide.errors import SettingsError as SettingsError
 from stocktide.security import ServerAccess
 from stocktide.streams.webhooks.addresses import parse_networks
-
-if TYPE_CHECKING:
-    from stocktide.tables.ledger.client import LedgerLimits
+from stocktide.tables.ledger.limits import LedgerLimits
 
 _PREFIX = "STOCKTIDE_"
 # A part of Kafka's topic names, which allow these characters and 249 in all.
@@ -185,8 +183,6 @@ class Settings(ServerAccess):
 
     def ledger_limits(self) -> LedgerLimits:
         """The limits that a client of the ledger passes to its scripts."""
-        from stocktide.tables.ledger.client import LedgerLimits
-
         return LedgerLimits(
             outbox_max=self.outbox_max,
             park_ms=self.park_seconds * 1000,

@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING, Any
 from redis.asyncio import Redis
 
 from stocktide.agents.endpoint import EvictionMonitor
-from stocktide.agents.intake import submit_movements, submit_orders
+from stocktide.agents.intake import Intake, submit_movements, submit_orders
 from stocktide.agents.maintenance.audit_schedule import AuditSchedule, run_audit_process
 from stocktide.agents.maintenance.expiry import run_expiry
 from stocktide.agents.maintenance.restate import RestatePass
+from stocktide.agents.mapping.agent import MappingAgent
 from stocktide.agents.metrics import WorkerMetrics
 from stocktide.agents.partition_workers import PartitionWorkers
 from stocktide.agents.relay import Relay
@@ -34,7 +35,7 @@ from stocktide.tables.ledger.client import Ledger
 from stocktide.tables.ledger.control import LedgerControl
 from stocktide.tables.settlement.listener import SettlementListener
 from stocktide.tables.settlement.stalls import StepStatus
-from stocktide.traced_agents import make_intake, make_mapping_agent, make_relay_traces
+from stocktide.traced_agents import make_agent_traces
 from stocktide.traced_parts import make_submitter
 from stocktide.worker_role import WorkerRole
 
@@ -57,7 +58,7 @@ class DecidingRole(WorkerRole):
         tracing: Tracing | None = None,
     ) -> None:
         super().__init__(settings, deciding_group(settings.app_id), settings.worker_name, metrics, tracing)
-        self._tracing = tracing
+        self._traces = make_agent_traces(tracing)
         app_id = settings.app_id
         self._redis = redis
         self._limits = settings.ledger_limits()
@@ -68,16 +69,18 @@ class DecidingRole(WorkerRole):
         self.steps = {"expiry": StepStatus()}
         self._audits: AuditSchedule | None = None
         dead_letters, alerts = DEAD_LETTERS.full_name(app_id), ALERTS.full_name(app_id)
-        intake = make_intake(tracing, self.submitter, self.publisher, dead_letters, alerts, metrics)
+        intake = Intake(self.submitter, self.publisher, dead_letters, alerts, metrics)
         for topic, submit in ((ORDERS, submit_orders), (MOVEMENTS, submit_movements)):
-            workers = PartitionWorkers(topic.name, partial(submit, intake=intake), self.app.membership)
+            workers = PartitionWorkers(
+                topic.name, partial(submit, intake=intake), self.app.membership, around=self._traces.submitting
+            )
             self.workers[topic] = workers
             self._consume(topic, workers.follow)
         mappings = read_mappings()
-        mapping = make_mapping_agent(
-            *(tracing, mappings, read_tokens(mappings), self.publisher, app_id, settings.partitions, metrics)
+        mapping = MappingAgent(mappings, read_tokens(mappings), self.publisher, app_id, settings.partitions, metrics)
+        self.workers[INTAKE] = PartitionWorkers(
+            INTAKE.name, mapping.map_chunk, self.app.membership, around=self._traces.mapping
         )
-        self.workers[INTAKE] = PartitionWorkers(INTAKE.name, mapping.map_chunk, self.app.membership)
         self._consume(INTAKE, self.workers[INTAKE].follow)
         self.app.on_partitions_assigned.connect(self._on_assigned)
 
@@ -133,7 +136,7 @@ class DecidingRole(WorkerRole):
             source=source,
             limits=self._limits,
             assigned=assigned,
-            traces=make_relay_traces(self._tracing),
+            traces=self._traces.batches,
         )
 
     def _make_audit_schedule(self) -> AuditSchedule:

@@ -23,10 +23,11 @@ from stocktide.streams.contract.documents import ProcessStatus, RecoveryStatus
 from stocktide.streams.contract.times import now_ms, rfc3339
 from stocktide.streams.kafka.admin import REQUEST_MS_MAX
 from stocktide.streams.kafka.publish import OutputRow, Publisher
+from stocktide.streams.shutdown import end
 from stocktide.streams.topics import ALERTS, PROCESSES
 from stocktide.tables.settlement.process_reporter import ProcessReporter, stalled_parts
 from stocktide.tables.settlement.stalls import StallMonitor
-from stocktide.worker_alerts import AlertsPart
+from stocktide.worker_alerts import make_alerts_part
 from stocktide.worker_deciding import DecidingRole
 from stocktide.worker_publishing import PublishingRole
 from stocktide.worker_role import WorkerFailed, WorkerRole
@@ -50,7 +51,8 @@ class Worker:
         self._deciding = None if role == PUBLISH else DecidingRole(settings, redis, relay_redis, metrics, tracing)
         publishing = None if role == DECIDE else PublishingRole(settings, metrics, tracing)
         self._webhooks = None if role == DECIDE else WebhooksPart(settings, metrics, tracing)
-        self._alerts = None if role == DECIDE else AlertsPart(settings, metrics)
+        self._alerts = None if role == DECIDE else make_alerts_part(settings, metrics)
+        self._senders: list[asyncio.Task[None]] = []
         self._roles: Sequence[WorkerRole] = [each for each in (self._deciding, publishing) if each is not None]
         self.endpoint = WorkerEndpoint(metrics.registry, self.troubles, self._refresh_metrics)
         self._kafka_probe = KafkaProbe(self._make_consumer)
@@ -93,10 +95,12 @@ class Worker:
         except (KafkaError, OSError) as error:
             raise StartError(f"Kafka at {self._settings.kafka} refuses the worker's producer: {error}") from error
         await asyncio.gather(*(role.start() for role in self._roles))
-        if self._webhooks is not None:
-            self._webhooks.start()
-        if self._alerts is not None:
-            self._alerts.start()
+        parts = {"webhooks": self._webhooks, "alerts": self._alerts}
+        self._senders = [
+            asyncio.create_task(part.run(), name=f"the sender of {what}")
+            for what, part in parts.items()
+            if part is not None
+        ]
         self._watching_stalls = asyncio.create_task(self._stalls.run(), name="stalls")
         self._reporting = asyncio.create_task(self._reporter.run(), name="status")
 
@@ -106,10 +110,10 @@ class Worker:
             await asyncio.sleep(WATCH_SECONDS)
             for role in self._roles:
                 role.raise_if_failed()
-            if self._webhooks is not None and (failure := self._webhooks.failure) is not None:
-                raise WorkerFailed(f"the sender of webhooks ended: {failure}")
-            if self._alerts is not None and (failure := self._alerts.failure) is not None:
-                raise WorkerFailed(f"the sender of alerts ended: {failure}")
+            for sender in self._senders:
+                if sender.done():
+                    why = "cancelled" if sender.cancelled() else repr(sender.exception())
+                    raise WorkerFailed(f"{sender.get_name()} ended: {why}")
             if self._watching_stalls is not None and self._watching_stalls.done():
                 raise WorkerFailed(f"the check for stalls ended: {self._watching_stalls.exception()!r}")
 
@@ -121,7 +125,7 @@ class Worker:
             self._reporting.cancel()
             await self._reporter.remove()
         await self._producer.stop()
-        await asyncio.gather(*(part.stop() for part in (self._webhooks, self._alerts) if part is not None))
+        await end(*self._senders)
         await asyncio.gather(*(role.stop() for role in self._roles))
         await self._kafka_probe.stop()
 

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING
 
 from aiokafka.errors import KafkaError
 
+from stocktide.agents.channel_stock.agent import StockAgent
 from stocktide.agents.channel_stock.compare import compare
 from stocktide.agents.days.follower import FETCH_MS, DayFollower
-from stocktide.agents.derive.agent import DailyTotals
+from stocktide.agents.derive.agent import DailyTotals, Derivation
 from stocktide.agents.maintenance.restate import JournalTrimmer
 from stocktide.agents.metrics import WorkerMetrics
 from stocktide.agents.partition_workers import PartitionWorkers
@@ -28,7 +29,7 @@ from stocktide.streams.kafka.read_topic import topic_consumer
 from stocktide.streams.topics import ALERTS, CHANNEL_STOCK, DAILY, DEAD_LETTERS, JOURNAL, JOURNAL_POSITIONS, STOCK
 from stocktide.tables.changelog_table import make_published_table
 from stocktide.tables.recovery.checkpoints import read_checkpoints
-from stocktide.traced_agents import make_derivation, make_stock_agent
+from stocktide.traced_agents import make_agent_traces
 from stocktide.worker_role import WorkerRole
 
 if TYPE_CHECKING:
@@ -52,9 +53,11 @@ class PublishingRole(WorkerRole):
         daily = make_published_table(self.app, "daily", daily_topic, 1)
         tick = PublicationTick(time.monotonic)
         open_log = partial(KafkaLog, settings.kafka, JOURNAL.full_name(app_id), **self._security)
-        derivation = make_derivation(
-            *(tracing, positions, positions_topic, self.publisher, app_id, metrics, tick.work, open_log),
+        traces = make_agent_traces(tracing)
+        derivation = Derivation(
+            *(positions, positions_topic, self.publisher, app_id, metrics, tick.work, open_log),
             DailyTotals(daily, daily_topic, zone),
+            traces.deriving,
         )
         followed = {topic.full_name(app_id): topic for topic in (ALERTS, DEAD_LETTERS)}
         self._days = DayFollower(
@@ -66,9 +69,9 @@ class PublishingRole(WorkerRole):
         )
         workers = PartitionWorkers(JOURNAL.name, derivation.derive, self.app.membership, tick)
         self.workers[JOURNAL] = workers
-        self.stock = make_stock_agent(
-            *(tracing, updates, self.publisher, updates_topic, ALERTS.full_name(app_id)),
-            *(settings.publish_interval_ms, metrics, tick),
+        self.stock = StockAgent(
+            *(updates, self.publisher, updates_topic, ALERTS.full_name(app_id)),
+            *(settings.publish_interval_ms, metrics, tick, traces.make_update_traces),
         )
         self._consume(JOURNAL, workers.follow)
         self._consume(STOCK, self.stock.follow)

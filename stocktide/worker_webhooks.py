@@ -5,7 +5,6 @@ In: the settings. Out: a publisher to be started before it and stopped after it,
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from typing import TYPE_CHECKING
 
@@ -22,7 +21,6 @@ from stocktide.streams.kafka.compacted_view import CompactedView
 from stocktide.streams.kafka.groups import webhooks_group
 from stocktide.streams.kafka.membership import Membership
 from stocktide.streams.kafka.publish import OutputRow, Publisher, make_producer
-from stocktide.streams.shutdown import end
 from stocktide.streams.topics import (
     ALERTS,
     CHANNEL_STOCK,
@@ -36,7 +34,7 @@ from stocktide.streams.topics import (
 from stocktide.streams.webhooks.addresses import parse_networks
 from stocktide.streams.webhooks.calls import make_session
 from stocktide.streams.webhooks.definition import PartitionHealth, Webhook, decode_health, decode_webhook
-from stocktide.traced_agents import make_session_of, make_webhook_traces
+from stocktide.traced_agents import make_agent_traces
 
 if TYPE_CHECKING:
     from stocktide.streams.spans import Tracing
@@ -49,32 +47,16 @@ class WebhooksPart:
 
     def __init__(self, settings: Settings, metrics: WorkerMetrics, tracing: Tracing | None = None) -> None:
         self._settings = settings
-        self._tracing = tracing
+        self._traces = make_agent_traces(tracing)
         self._metrics = metrics
         self._membership = Membership(SESSION_MS / 1000)
         self.publisher = Publisher(make_producer(settings.kafka, **settings.kafka_access()), self._membership)
-        self._running: asyncio.Task[None] | None = None
-
-    def start(self) -> None:
-        """Begin; the group is joined in the background."""
-        self._running = asyncio.create_task(self._run(), name="webhooks")
-
-    @property
-    def failure(self) -> str | None:
-        """Why it has ended; None while it runs."""
-        if self._running is None or not self._running.done():
-            return None
-        return "cancelled" if self._running.cancelled() else repr(self._running.exception())
-
-    async def stop(self) -> None:
-        """Give up calls in flight and leave the group."""
-        if self._running is not None:
-            await end(self._running)
 
     def _name(self, topic: Topic) -> str:
         return topic.full_name(self._settings.app_id)
 
-    async def _run(self) -> None:
+    async def run(self) -> None:
+        """Join the group and send, until cancelled: then calls in flight are given up."""
         settings = self._settings
         consumer = AIOKafkaConsumer(
             **settings.kafka_client(),
@@ -91,7 +73,6 @@ class WebhooksPart:
             **settings.kafka_access(),
         )
         async with make_session(parse_networks(settings.webhook_allow)) as client:
-            traces = make_webhook_traces(self._tracing)
 
             def make(partitions: list[int], epoch: int) -> Session:
                 parts = EndpointParts(
@@ -104,8 +85,9 @@ class WebhooksPart:
                     publish_health=lambda rows: self._publish(WEBHOOK_HEALTH, rows, epoch, 0),
                     alert=lambda id_, reason: self._alert(id_, reason, epoch),
                     metrics=self._metrics,
+                    calling=self._traces.calling_webhook,
                 )
-                return make_session_of(traces, partitions, self._session_parts(view), parts)
+                return Session(partitions, self._session_parts(view), parts)
 
             sender = WebhookSender(consumer, self._name(CHANNEL_STOCK), self._membership, view, make)
             await sender.run()
@@ -126,6 +108,7 @@ class WebhooksPart:
             acks_topic=self._name(WEBHOOK_ACKS),
             webhooks=webhooks,
             health=health,
+            trace_rows=self._traces.note_webhook_rows,
         )
 
     async def _publish(self, topic: Topic, rows: list[OutputRow], epoch: int, partition: int) -> None:

@@ -14,8 +14,8 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Coroutine, Iterable, Iterator
-from typing import Any
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
+from typing import Any, Protocol
 
 import msgspec
 
@@ -42,6 +42,13 @@ UPDATES_PER_TURN = 250
 RETRY_SECONDS = 1.0
 
 
+class UpdateTraces(Protocol):
+    """Hears of the rows of one partition, and is around the writes of its updates (`agents.traced`)."""
+
+    def folding(self, records: Sequence[Record]) -> None: ...
+    def publishing(self, updates: Sequence[DueUpdate]) -> contextlib.AbstractContextManager[object]: ...
+
+
 class ChannelPublisher:
     """Folds the rows of one partition and writes its updates, during one epoch. `changed` is set where something may
     have become due."""
@@ -57,6 +64,7 @@ class ChannelPublisher:
         conflation: Conflation,
         tick: PublicationTick,
         changed: asyncio.Event,
+        traces: UpdateTraces | None = None,
     ) -> None:
         self._partition = partition
         self.epoch = epoch
@@ -67,6 +75,7 @@ class ChannelPublisher:
         self._conflation = conflation
         self._tick = tick
         self._changed = changed
+        self._traces = traces
         # Whether a write is in progress, the number of updates written, and the error of the newest write or "".
         self.writing = False
         self.written = 0
@@ -82,8 +91,10 @@ class ChannelPublisher:
         """When the next write can begin, by the monotonic clock; None if nothing is pending, or one is in progress."""
         return None if self.writing else self._conflation.next_due()
 
-    async def fold(self, records: Iterable[Record], pending_ack: PendingAck | None) -> None:
+    async def fold(self, records: Sequence[Record], pending_ack: PendingAck | None) -> None:
         """Fold rows; `pending_ack` is released after their updates are written."""
+        if self._traces is not None:
+            self._traces.folding(records)
         values = [record.value for record in records if record.value is not None]
         for start in range(0, len(values), ROWS_PER_TURN):
             with self._tick.work.running():
@@ -120,22 +131,23 @@ class ChannelPublisher:
         """Publish updates, their alerts first, and store them in the table, unless the epoch ends; then release their
         acks."""
         rows: dict[bytes, bytes | None] = {update.key: update.value for update in updates}
-        await self.alerts.write([update.alert for update in updates if update.alert is not None])
-        while True:
-            try:
-                offsets = await self._publisher.publish(
-                    self._topic, rows.items(), self.epoch, to_partition=lambda _: self._partition
-                )
-                with self._tick.work.running():
-                    self._table.write(self._partition, rows, offsets[self._partition])
-            except MembershipLost:
-                return
-            except Exception as error:
-                self.error = describe_error(error)
-                logger.exception("channel-stock-%d: %d updates failed, trying again", self._partition, len(rows))
-                await asyncio.sleep(RETRY_SECONDS)
-            else:
-                break
+        with contextlib.nullcontext() if self._traces is None else self._traces.publishing(updates):
+            await self.alerts.write([update.alert for update in updates if update.alert is not None])
+            while True:
+                try:
+                    offsets = await self._publisher.publish(
+                        self._topic, rows.items(), self.epoch, to_partition=lambda _: self._partition
+                    )
+                    with self._tick.work.running():
+                        self._table.write(self._partition, rows, offsets[self._partition])
+                except MembershipLost:
+                    return
+                except Exception as error:
+                    self.error = describe_error(error)
+                    logger.exception("channel-stock-%d: %d updates failed, trying again", self._partition, len(rows))
+                    await asyncio.sleep(RETRY_SECONDS)
+                else:
+                    break
         self.writing, self.error, self.written = False, "", self.written + len(updates)
         for update in updates:
             if update.pending_ack is not None:
@@ -149,7 +161,7 @@ CompareRows = Callable[[dict[int, ChannelPublisher]], Coroutine[Any, Any, None]]
 
 class StockAgent:
     """All partitions of `stock` assigned to this worker. `topic` and `alerts` are the full names of
-    `channel-stock` and `alerts`."""
+    `channel-stock` and `alerts`. `make_traces` is called for each partition."""
 
     def __init__(
         self,
@@ -160,6 +172,7 @@ class StockAgent:
         interval_ms: int,
         metrics: WorkerMetrics,
         tick: PublicationTick,
+        make_traces: Callable[[], UpdateTraces | None] = lambda: None,
     ) -> None:
         self._table = table
         self._publisher = publisher
@@ -168,7 +181,7 @@ class StockAgent:
         self._interval_ms = interval_ms
         self._metrics = metrics
         self._tick = tick
-        self._publisher_type: Callable[..., ChannelPublisher] = ChannelPublisher
+        self._make_traces = make_traces
         self._stretch = IntervalStretch(time.monotonic, tick.work.seconds)
         self._channel_publishers: dict[int, ChannelPublisher] = {}
         self._changed = asyncio.Event()
@@ -242,7 +255,7 @@ class StockAgent:
         conflation = Conflation(
             lambda key: self._table.read(partition, key), self._interval_ms, time.monotonic, self._stretch
         )
-        return self._publisher_type(
+        return ChannelPublisher(
             partition,
             epoch,
             self._table,
@@ -252,6 +265,7 @@ class StockAgent:
             conflation,
             self._tick,
             self._changed,
+            self._make_traces(),
         )
 
     def _tasks(self) -> list[asyncio.Task[None]]:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncGenerator, Callable
-from contextlib import aclosing
+from contextlib import aclosing, nullcontext
 from functools import partial
 from itertools import islice
 from typing import Any
@@ -25,6 +25,7 @@ from stocktide.agents.dead_letters import BurstDetector
 from stocktide.agents.derive.days import JournalDays
 from stocktide.agents.derive.rows import RowCollector
 from stocktide.agents.metrics import WorkerMetrics
+from stocktide.agents.partition_workers import Around
 from stocktide.agents.publication_tick import Stopwatch
 from stocktide.errors import StocktideError
 from stocktide.streams.contract.documents import encode
@@ -90,6 +91,7 @@ class Derivation:
         work: Stopwatch,
         open_log: Callable[[int], JournalLog],
         daily: DailyTotals,
+        around: Around = nullcontext,
     ) -> None:
         self._positions = positions
         self._positions_topic = positions_topic
@@ -100,6 +102,7 @@ class Derivation:
         self._work = work
         self._open_log = open_log
         self._daily = daily
+        self._around = around
         # By shard: the state since it was read from the table, valid within its epoch.
         self._shards: dict[int, _ShardState] = {}
 
@@ -110,8 +113,10 @@ class Derivation:
         if state.next_offset < chunk.records[0].offset:
             async with aclosing(self._missing_before(chunk, state.next_offset)) as pieces:
                 async for missing in pieces:
-                    await self._derive(missing, epoch)
-        await self._derive(chunk, epoch)
+                    with self._around(missing):
+                        await self._derive(missing, epoch)
+        with self._around(chunk):
+            await self._derive(chunk, epoch)
 
     async def _missing_before(self, chunk: Chunk, offset: int) -> AsyncGenerator[Chunk, None]:
         """The records from `offset` up to the chunk, as chunks."""

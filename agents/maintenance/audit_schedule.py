@@ -39,8 +39,6 @@ ALERTS_MAX = 100
 # Characters kept of an error output or a detail.
 _TEXT_LENGTH_MAX = 500
 
-STATUS_DRIFT, STATUS_UNFINISHED = 1, 2
-
 
 class ReportedDrift(Struct, frozen=True):
     """A drift in the report of `stocktide audit --json`."""

@@ -45,7 +45,8 @@ BREAKER_FAILURES, BREAKER_SECONDS = 5, 20.0
 RETRY_SECONDS = 1.0
 
 
-def _untraced(_: str, __: Batch) -> AbstractContextManager[object]:
+def untraced(_: str, __: Batch) -> AbstractContextManager[object]:
+    """Around a call where no traces are exported."""
     return nullcontext()
 
 
@@ -63,7 +64,7 @@ class EndpointParts(Struct, frozen=True):
     alert: Callable[[str, str], Awaitable[object]]
     metrics: WorkerMetrics
     # What is around each call, by the webhook's name.
-    calling: Callable[[str, Batch], AbstractContextManager[object]] = _untraced
+    calling: Callable[[str, Batch], AbstractContextManager[object]] = untraced
 
 
 class _CallFailed(StocktideError):

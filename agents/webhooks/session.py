@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -104,6 +104,8 @@ class SessionParts(msgspec.Struct, frozen=True):
     acks_topic: str
     webhooks: Callable[[], dict[str, Webhook | None]]
     health: Callable[[str], list[PartitionHealth]]
+    # Hears of the rows read, and whether they are orders.
+    trace_rows: Callable[[Sequence[Any], bool], None] | None = None
 
 
 class Session:
@@ -261,6 +263,8 @@ class Session:
     async def _poll(self, consumer: AIOKafkaConsumer) -> None:
         fetched = await consumer.getmany(timeout_ms=POLL_MS, max_records=ROWS_MAX)
         for part, records in fetched.items():
+            if self._parts.trace_rows is not None:
+                self._parts.trace_rows(records, part.topic == self._parts.orders_topic)
             for record in records:
                 try:
                     self._offer(part, record)

@@ -32,10 +32,8 @@ from stocktide.streams.contract.events import (
     PayBody,
 )
 from stocktide.tables.ledger.client import Ledger
-from stocktide.tables.ledger.commands import (
-    Assign,
-    Change,
-    Command,
+from stocktide.tables.ledger.commands import Assign, Change, Command
+from stocktide.tables.ledger.make_commands import (
     make_assign,
     make_cancel,
     make_change,

@@ -28,7 +28,7 @@ def policy_calls(handlers: Handlers) -> tuple[Route, ...]:
 
 
 def _of_level(handlers: Handlers, level: str) -> Iterator[Route]:
-    path, policies, history = f"/v1/policies/{level}", handlers.policies, handlers.policy_history
+    path, policies = f"/v1/policies/{level}", handlers.policies
     yield Route("GET", path, policies.get, "A policy", answers=_SHOWN, answer_headers=_TAGGED)
     yield Route(
         "PUT",
@@ -60,6 +60,12 @@ def _of_level(handlers: Handlers, level: str) -> Iterator[Route]:
         problems={404: (Outcome.UNKNOWN_POLICY,), 409: _NO_ROOM, 503: (Outcome.SWEEP_PENDING,)},
         query=(CURSOR, limit(EXAMINED_MAX)),
     )
+    yield from _of_history(handlers, level)
+    yield _request(handlers, level)
+
+
+def _of_history(handlers: Handlers, level: str) -> Iterator[Route]:
+    history = handlers.policy_history
     yield Route(
         "GET",
         f"/v1/policy_history/{level}",
@@ -71,7 +77,7 @@ def _of_level(handlers: Handlers, level: str) -> Iterator[Route]:
     )
     yield Route(
         "POST",
-        f"{path}/rollback",
+        f"/v1/policies/{level}/rollback",
         history.rollback,
         "Set again what a change of the history had set",
         body=RollbackBody,
@@ -85,9 +91,12 @@ def _of_level(handlers: Handlers, level: str) -> Iterator[Route]:
         },
         headers=(ACTOR, _MATCH),
     )
-    yield Route(
+
+
+def _request(handlers: Handlers, level: str) -> Route:
+    return Route(
         "POST",
-        f"{path}/request",
+        f"/v1/policies/{level}/request",
         handlers.policy_requests.post,
         "Ask for another policy, or its removal (null), which a second person approves",
         body=PolicyRequestBody,

@@ -18,9 +18,10 @@ from bench.servers import BenchServers
 from bench.size.outage import wait_until_blessed
 from bench.size.seeding import APP_ID
 from stocktide.tables.audit.redis_keys import digest_of_redis
-from stocktide.tables.ledger.client import Ledger, LedgerLimits
+from stocktide.tables.ledger.client import Ledger
 from stocktide.tables.ledger.commands import Restate
 from stocktide.tables.ledger.connection import connect
+from stocktide.tables.ledger.limits import LedgerLimits
 from stocktide.tables.ledger.outcomes import Outcome
 from stocktide.tables.ledger.submission import Submitter
 from stocktide.tables.settlement.listener import SettlementListener

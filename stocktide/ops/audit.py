@@ -30,8 +30,8 @@ from stocktide.tables.audit.findings import Findings
 from stocktide.tables.audit.journal_follower import AuditError, ReportProgress
 from stocktide.tables.audit.redis_keys import RedisSide
 from stocktide.tables.audit.topic_rows import KafkaTables
-from stocktide.tables.ledger.client import LedgerLimits
 from stocktide.tables.ledger.connection import connect
+from stocktide.tables.ledger.limits import LedgerLimits
 from stocktide.wait_for_servers import wait_for_servers
 
 DRIFT = 1

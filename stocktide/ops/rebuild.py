@@ -32,9 +32,9 @@ from stocktide.tables.audit.fold import JournalFold
 from stocktide.tables.audit.journal_follower import JournalFollower, find_start
 from stocktide.tables.audit.redis_keys import digest_of_redis
 from stocktide.tables.derived_rows import DerivedTopics
-from stocktide.tables.ledger.client import LedgerLimits
 from stocktide.tables.ledger.connection import connect
 from stocktide.tables.ledger.control import LedgerControl, StepRefused
+from stocktide.tables.ledger.limits import LedgerLimits
 from stocktide.tables.ledger.scripts import key_prefix
 from stocktide.tables.recovery.journal_scan import follow, newest_position_in
 from stocktide.tables.recovery.rebuild import ProgressReporter, Recovery

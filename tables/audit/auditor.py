@@ -31,7 +31,7 @@ from stocktide.tables.audit.redis_keys import RedisSide
 from stocktide.tables.audit.redis_pass import ExaminedKey, RedisKey, RedisPass
 from stocktide.tables.audit.tables_pass import DriftingRow, TableKey, TablesPass
 from stocktide.tables.audit.topic_rows import KafkaTables
-from stocktide.tables.ledger.client import LedgerLimits
+from stocktide.tables.ledger.limits import LedgerLimits
 from stocktide.tables.settlement.stalls import CHECK_SECONDS, STALL_SECONDS
 
 # With at most this many drifts, all are read again at the end, as of one batch.

@@ -14,7 +14,7 @@ from typing import Literal
 import msgspec
 from msgspec import structs
 
-from stocktide.tables.ledger.client import LedgerLimits
+from stocktide.tables.ledger.limits import LedgerLimits
 from stocktide.tables.ledger.packed import unpack_order, unpack_sku
 from stocktide.tables.ledger.records import MovementRecord, OrderRecord, RegistryRecord, SkuRecord
 

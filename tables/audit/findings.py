@@ -24,7 +24,7 @@ from stocktide.tables.audit.digest import (
 from stocktide.tables.audit.fold import Discrepancy, FoldedRecord, JournalFold
 from stocktide.tables.audit.redis_pass import ExaminedKey, RedisKey
 from stocktide.tables.audit.tables_pass import DriftingRow, TableKey
-from stocktide.tables.ledger.client import LedgerLimits
+from stocktide.tables.ledger.limits import LedgerLimits
 from stocktide.tables.ledger.records import MovementRecord, OrderRecord, SkuRecord
 
 # Keys processed before the event loop runs other tasks.

@@ -19,7 +19,7 @@ from stocktide.streams.topics import join_key
 from stocktide.tables.audit.digest import EXPIRY_MARGIN_MS, Kind, Record, canonical, decode, stored_kind
 from stocktide.tables.derived_rows import StoredRow
 from stocktide.tables.history.sku_history import apply_deltas
-from stocktide.tables.ledger.client import LedgerLimits
+from stocktide.tables.ledger.limits import LedgerLimits
 from stocktide.tables.ledger.outcomes import Outcome
 from stocktide.tables.ledger.packed import order_end, unpack_counters, unpack_order
 from stocktide.tables.ledger.raw_decision import (

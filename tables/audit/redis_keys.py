@@ -17,7 +17,7 @@ from redis.asyncio import Redis
 
 from stocktide.streams.contract.times import now_ms
 from stocktide.tables.audit.digest import EXPIRY_MARGIN_MS, Digest, Kind, Record, canonical, decode, kept_until, kind_of
-from stocktide.tables.ledger.client import LedgerLimits
+from stocktide.tables.ledger.limits import LedgerLimits
 from stocktide.tables.ledger.scripts import Script, key_prefix
 
 # Keys per call: Redis blocks for a ms or two.

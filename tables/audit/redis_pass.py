@@ -27,7 +27,7 @@ from stocktide.tables.audit.digest import Kind, Record
 from stocktide.tables.audit.fold import JournalFold
 from stocktide.tables.audit.journal_follower import AuditError, JournalFollower, ReportProgress
 from stocktide.tables.audit.redis_keys import READ_KEYS_MAX, SKU_INDEXES, RedisReading, RedisSide, StoredKey, WantedKey
-from stocktide.tables.ledger.client import LedgerLimits
+from stocktide.tables.ledger.limits import LedgerLimits
 from stocktide.tables.ledger.records import OrderRecord, RegistryRecord
 
 

@@ -20,7 +20,7 @@ from stocktide.tables.audit.fold import JournalFold
 from stocktide.tables.audit.journal_follower import JournalFollower, ReportProgress
 from stocktide.tables.audit.topic_rows import UNREADABLE, KafkaTables
 from stocktide.tables.derived_rows import RowKind, StoredRow
-from stocktide.tables.ledger.client import LedgerLimits
+from stocktide.tables.ledger.limits import LedgerLimits
 from stocktide.tables.ledger.records import MovementRecord, OrderRecord
 
 # Rows follow their batch within moments. Rows missing after this time are reported as unsettled: the derivation lags.

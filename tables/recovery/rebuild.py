@@ -19,8 +19,8 @@ from stocktide.streams.journal.log import JournalLog
 from stocktide.streams.journal.record import JournalReader, Position, RecordVerdict
 from stocktide.streams.topics import HOUR_MS
 from stocktide.tables.derived_rows import RebuildSource
-from stocktide.tables.ledger.client import LedgerLimits
 from stocktide.tables.ledger.control import LedgerControl, RedoStep, ServerState, StepRefused
+from stocktide.tables.ledger.limits import LedgerLimits
 from stocktide.tables.ledger.raw_decision import decode_decision_head
 from stocktide.tables.recovery.journal_scan import LostTail, Superseded, follow, newest_position_in
 from stocktide.tables.recovery.redo import Writes, make_writes

@@ -15,7 +15,7 @@ from msgspec import Raw, Struct
 
 from stocktide.streams.topics import DAY_MS
 from stocktide.tables.derived_rows import StoredRow
-from stocktide.tables.ledger.client import LedgerLimits
+from stocktide.tables.ledger.limits import LedgerLimits
 from stocktide.tables.ledger.outcomes import Outcome
 from stocktide.tables.ledger.packed import index_entries
 from stocktide.tables.ledger.queue_places import hold_place, place_in_queue

@@ -18,8 +18,8 @@ from stocktide.streams import failpoints
 from stocktide.streams.journal.log import JournalLog
 from stocktide.streams.journal.record import Position, encode_record, marker
 from stocktide.tables.derived_rows import RebuildSource
-from stocktide.tables.ledger.client import LedgerLimits
 from stocktide.tables.ledger.control import LedgerControl, Refusal, ServerState, StepRefused
+from stocktide.tables.ledger.limits import LedgerLimits
 from stocktide.tables.recovery.journal_scan import Fork, JournalScan, LostTail, Superseded, TakeoverError, start_scan
 from stocktide.tables.recovery.rebuild import ProgressReporter, Recovery
 

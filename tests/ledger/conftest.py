@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from stocktide.tables.ledger.client import LedgerLimits
+from stocktide.tables.ledger.limits import LedgerLimits
 from tests.harness.servers import RedisServer
 from tests.ledger.drivers import ModelDriver
 from tests.ledger.ledgers import LIMITS

@@ -13,7 +13,7 @@ import pytest
 from redis.asyncio import Redis
 
 from stocktide.tables.ledger import codes, packed, scripts
-from stocktide.tables.ledger.client import LedgerLimits
+from stocktide.tables.ledger.limits import LedgerLimits
 from stocktide.tables.ledger.scripts import key_prefix
 from tests.ledger.model_state import ModelState
 

@@ -5,7 +5,8 @@ The ledger applies such a count in steps; the model applies it whole after the b
 
 from __future__ import annotations
 
-from stocktide.tables.ledger.commands import Count, fingerprint
+from stocktide.tables.ledger.commands import Count
+from stocktide.tables.ledger.make_commands import fingerprint
 from stocktide.tables.ledger.outcomes import Outcome
 from tests.ledger.model_movements import apply_line, count_refusal
 from tests.ledger.model_promises import settle_promises

@@ -16,7 +16,7 @@ from typing import Any
 from redis.asyncio import Redis
 
 from stocktide.streams.contract import events
-from stocktide.tables.ledger.client import Ledger, LedgerLimits
+from stocktide.tables.ledger.client import Ledger
 from stocktide.tables.ledger.commands import (
     Approve,
     Command,
@@ -26,10 +26,9 @@ from stocktide.tables.ledger.commands import (
     Reject,
     SetPolicy,
     Tick,
-    make_assign,
-    make_command,
-    make_hold_back,
 )
+from stocktide.tables.ledger.limits import LedgerLimits
+from stocktide.tables.ledger.make_commands import make_assign, make_command, make_hold_back
 from stocktide.tables.ledger.records import LineRecord, OrderRecord
 from stocktide.tables.ledger.scripts import key_prefix
 from tests.ledger.drivers import CommandReply, LedgerDriver, RedisDriver, SkuCounters

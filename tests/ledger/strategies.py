@@ -18,7 +18,8 @@ from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 
 from stocktide.tables.ledger import commands
-from stocktide.tables.ledger.commands import Command, Origin, fingerprint
+from stocktide.tables.ledger.commands import Command, Origin
+from stocktide.tables.ledger.make_commands import fingerprint
 from tests.ledger.model_policy import policy_digest
 from tests.ledger.shop_client import OPENING_MS
 

@@ -6,8 +6,10 @@ import pytest
 from msgspec import structs
 
 from stocktide.streams.contract.times import now_ms as clock_ms
-from stocktide.tables.ledger.client import AppliedBatch, Busy, KnownSkus, LedgerLimits, Unblessed
-from stocktide.tables.ledger.commands import Adjust, Command, KnowChannel, Pay, SetPolicy, Sweep, Tick, fingerprint
+from stocktide.tables.ledger.client import AppliedBatch, Busy, KnownSkus, Unblessed
+from stocktide.tables.ledger.commands import Adjust, Command, KnowChannel, Pay, SetPolicy, Sweep, Tick
+from stocktide.tables.ledger.limits import LedgerLimits
+from stocktide.tables.ledger.make_commands import fingerprint
 from tests.ledger.ledgers import ON_SERVERS
 from tests.ledger.shop_client import OPENING_MS, RedisShopClient
 

@@ -7,7 +7,8 @@ import random
 import secrets
 from collections import Counter
 
-from stocktide.tables.ledger.commands import Cancel, Command, Pay, fingerprint
+from stocktide.tables.ledger.commands import Cancel, Command, Pay
+from stocktide.tables.ledger.make_commands import fingerprint
 from stocktide.tables.ledger.records import Result
 from tests.ledger.shop_client import OPENING_MS, RedisShopClient, open_shop
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import msgspec
 
-from stocktide.tables.ledger.commands import Command, Origin, Pay, Tick, fingerprint
+from stocktide.tables.ledger.commands import Command, Origin, Pay, Tick
+from stocktide.tables.ledger.make_commands import fingerprint
 from tests.ledger.ledgers import PARK_MS
 from tests.ledger.shop_client import ShopClient
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from stocktide.tables.ledger.client import ExpectedPage, LedgerLimits, TooLarge
+from stocktide.tables.ledger.client import ExpectedPage, TooLarge
+from stocktide.tables.ledger.limits import LedgerLimits
 from tests.ledger.ledgers import ON_VALKEY
 from tests.ledger.shop_client import OPENING_MS, RedisShopClient, ShopClient
 

@@ -10,8 +10,8 @@ from stocktide.tables.audit.digest import Kind
 from stocktide.tables.audit.findings import find_log_drifts, summarize_log
 from stocktide.tables.audit.fold import JournalFold
 from stocktide.tables.audit.redis_keys import RedisSide, WantedKey, digest_of_redis
-from stocktide.tables.ledger.client import LedgerLimits
 from stocktide.tables.ledger.commands import Restate
+from stocktide.tables.ledger.limits import LedgerLimits
 from tests.harness.servers import RedisServer
 from tests.ledger.ledgers import LOW_LIMITS as LIMITS
 from tests.ledger.shop_client import OPENING_MS, RedisShopClient, open_shop

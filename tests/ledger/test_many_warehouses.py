@@ -7,9 +7,9 @@ import struct
 
 import pytest
 
-from stocktide.tables.ledger.client import LedgerLimits
 from stocktide.tables.ledger.codes import MANY_WAREHOUSES
 from stocktide.tables.ledger.commands import WriteWhole
+from stocktide.tables.ledger.limits import LedgerLimits
 from tests.ledger.ledgers import ON_VALKEY
 from tests.ledger.shop_client import RedisShopClient
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from stocktide.tables.ledger.client import LedgerLimits
-from stocktide.tables.ledger.commands import Origin, Ship, fingerprint
+from stocktide.tables.ledger.commands import Origin, Ship
+from stocktide.tables.ledger.limits import LedgerLimits
+from stocktide.tables.ledger.make_commands import fingerprint
 from stocktide.tables.ledger.records import Alert
 from stocktide.tables.recovery.redo import Writes
 from tests.ledger.ledgers import ON_SERVERS

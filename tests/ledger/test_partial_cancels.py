@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from stocktide.tables.ledger.client import LedgerLimits
+from stocktide.tables.ledger.limits import LedgerLimits
 from tests.ledger.ledgers import ON_VALKEY
 from tests.ledger.shop_client import RedisShopClient, ShopClient
 

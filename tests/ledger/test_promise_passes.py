@@ -7,8 +7,8 @@ from random import Random
 
 from msgspec import structs
 
-from stocktide.tables.ledger.client import LedgerLimits
 from stocktide.tables.ledger.commands import Command
+from stocktide.tables.ledger.limits import LedgerLimits
 from stocktide.tables.ledger.queue_places import place_in_queue
 from tests.harness.servers import RedisServer
 from tests.ledger.ledgers import LIMITS

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from stocktide.tables.ledger.client import LedgerLimits
+from stocktide.tables.ledger.limits import LedgerLimits
 from tests.ledger.ledgers import ON_VALKEY
 from tests.ledger.shop_client import OPENING_MS, RedisShopClient, ShopClient
 

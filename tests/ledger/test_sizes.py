@@ -5,8 +5,9 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from stocktide.tables.ledger.client import LedgerLimits, TooLarge
+from stocktide.tables.ledger.client import TooLarge
 from stocktide.tables.ledger.commands import Command, Restate, WriteWhole
+from stocktide.tables.ledger.limits import LedgerLimits
 from tests.harness.servers import RedisServer
 from tests.ledger.ledgers import ON_VALKEY
 from tests.ledger.shop_client import RedisShopClient, open_shop

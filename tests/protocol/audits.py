@@ -14,8 +14,8 @@ from stocktide.tables.audit.auditor import Auditor
 from stocktide.tables.audit.findings import Findings
 from stocktide.tables.audit.redis_keys import RedisSide
 from stocktide.tables.derived_rows import PolicyLevel, RowKind, StoredRow
-from stocktide.tables.ledger.client import LedgerLimits
 from stocktide.tables.ledger.commands import Cancel, Command, Pay, Place, Receive, SetPolicy, Ship
+from stocktide.tables.ledger.limits import LedgerLimits
 from stocktide.tables.ledger.packed import unpack_sku
 from stocktide.tables.ledger.raw_decision import decode_decision
 from stocktide.tables.ledger.records import Decision

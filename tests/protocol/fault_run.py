@@ -17,13 +17,13 @@ from typing import Any
 from aiokafka.errors import KafkaError
 
 from stocktide.agents.relay import Relay
-from stocktide.streams.journal.log import MemoryJournal, MemoryLog
 from stocktide.tables.audit.digest import canonical
 from stocktide.tables.ledger.commands import Restate
 from stocktide.tables.ledger.control import LedgerControl
 from stocktide.tables.ledger.raw_decision import decode_decision
 from stocktide.tables.ledger.records import Decision
 from stocktide.tables.ledger.submission import Unsettled
+from tests.harness.memory_log import MemoryJournal, MemoryLog
 from tests.protocol.model import run
 from tests.protocol.random_run import CALLERS, SETTLE_SECONDS_MAX, RandomRun
 from tests.protocol.rig import DecisionSubmitter, ProtocolRig, deadline_in

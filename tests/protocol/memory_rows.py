@@ -8,12 +8,12 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 
-from stocktide.streams.journal.log import MemoryJournal
 from stocktide.streams.journal.record import JournalReader, Position, RecordVerdict, decode_record
 from stocktide.tables.derived_rows import RowKind, StoredRow
 from stocktide.tables.ledger.raw_decision import decode_decision
 from stocktide.tables.recovery.checkpoints import Checkpoints
 from stocktide.tables.views import is_order
+from tests.harness.memory_log import MemoryJournal
 
 
 class MemoryRows:

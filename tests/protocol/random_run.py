@@ -11,12 +11,12 @@ import random
 from collections.abc import Awaitable, Callable
 
 from stocktide.agents.relay import Relay
-from stocktide.streams.journal.log import MemoryLog
 from stocktide.streams.journal.record import JournalRecord
 from stocktide.streams.shutdown import end
 from stocktide.tables.ledger.commands import Command
 from stocktide.tables.ledger.raw_decision import decode_decision
 from stocktide.tables.ledger.records import Decision, Result
+from tests.harness.memory_log import MemoryLog
 from tests.protocol.rig import ProtocolRig, deadline_in, place, receive, valid_records, wait_until
 
 CALLERS = 6

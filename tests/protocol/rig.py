@@ -10,18 +10,19 @@ from contextlib import asynccontextmanager
 from redis.asyncio import Redis
 
 from stocktide.agents.relay import Relay
-from stocktide.streams.journal.log import MemoryJournal, MemoryLog
 from stocktide.streams.journal.record import JournalReader, JournalRecord, RecordVerdict, decode_record
 from stocktide.tables.ledger.client import Ledger
-from stocktide.tables.ledger.commands import Command, Place, Receive, fingerprint
+from stocktide.tables.ledger.commands import Command, Place, Receive
 from stocktide.tables.ledger.connection import connect
 from stocktide.tables.ledger.control import LedgerControl
+from stocktide.tables.ledger.make_commands import fingerprint
 from stocktide.tables.ledger.raw_decision import decode_decision
 from stocktide.tables.ledger.records import Decision
 from stocktide.tables.ledger.scripts import key_prefix
 from stocktide.tables.ledger.submission import Submitter
 from stocktide.tables.recovery.takeover import Lease, Superseded, take_over
 from stocktide.tables.settlement.listener import SettlementListener
+from tests.harness.memory_log import MemoryJournal, MemoryLog
 from tests.protocol.memory_rows import MemoryRows
 
 WAIT_SECONDS_MAX = 10.0

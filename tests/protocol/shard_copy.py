@@ -9,9 +9,9 @@ from typing import Any
 
 import msgspec
 
-from stocktide.streams.journal.log import MemoryJournal
 from stocktide.tables.audit.digest import canonical, decode
 from stocktide.tables.ledger.commands import Restate
+from tests.harness.memory_log import MemoryJournal
 from tests.protocol.rig import ProtocolRig
 
 # A pass scans all keys of the server, five a page, and other tests have left some there.

@@ -15,8 +15,9 @@ from stocktide.ops.audit_report import report_lines as audit_lines
 from stocktide.ops.audit_report import report_of
 from stocktide.tables.audit import auditor, tables_pass
 from stocktide.tables.derived_rows import PolicyLevel, StoredRow
-from stocktide.tables.ledger.client import Ledger, LedgerLimits
+from stocktide.tables.ledger.client import Ledger
 from stocktide.tables.ledger.commands import WriteWhole
+from stocktide.tables.ledger.limits import LedgerLimits
 from stocktide.tables.ledger.records import OrderRecord, SkuRecord
 from tests.protocol.audits import (
     OPENING,

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from stocktide.tables.audit.repair import CorrectionResult
-from stocktide.tables.ledger.commands import Expect, Receive, Tick, fingerprint
+from stocktide.tables.ledger.commands import Expect, Receive, Tick
+from stocktide.tables.ledger.make_commands import fingerprint
 from tests.protocol.audits import audit, differences_by_key, is_clean, spoil_sku
 from tests.protocol.rig import ProtocolRig
 from tests.protocol.shard_copy import (

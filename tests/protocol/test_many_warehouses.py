@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from stocktide.tables.ledger.client import Ledger, LedgerLimits
+from stocktide.tables.ledger.client import Ledger
 from stocktide.tables.ledger.codes import MANY_WAREHOUSES
 from stocktide.tables.ledger.commands import Receive, WriteWhole
+from stocktide.tables.ledger.limits import LedgerLimits
 from stocktide.tables.ledger.packed import unpack_sku
 from stocktide.tables.ledger.records import Decision
 from tests.protocol.audits import audit, differences_by_key, is_clean, pay, place, receive, spoil_sku

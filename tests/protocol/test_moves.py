@@ -5,8 +5,10 @@ from __future__ import annotations
 import msgspec
 
 from stocktide.streams.contract.times import now_ms
-from stocktide.tables.ledger.client import Ledger, LedgerLimits
-from stocktide.tables.ledger.commands import Command, ContinueCounts, Count, fingerprint
+from stocktide.tables.ledger.client import Ledger
+from stocktide.tables.ledger.commands import Command, ContinueCounts, Count
+from stocktide.tables.ledger.limits import LedgerLimits
+from stocktide.tables.ledger.make_commands import fingerprint
 from stocktide.tables.ledger.records import Decision, SkuRecord
 from tests.protocol.audits import audit
 from tests.protocol.rig import ProtocolRig, receive

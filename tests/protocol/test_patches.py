@@ -11,7 +11,6 @@ import pytest
 from redis.asyncio import Redis
 
 from stocktide.streams.contract.times import now_ms
-from stocktide.streams.journal.log import MemoryJournal, MemoryLog
 from stocktide.streams.journal.record import (
     KIND_BATCH,
     JournalReader,
@@ -25,11 +24,13 @@ from stocktide.tables.audit.findings import find_log_drifts, summarize_log
 from stocktide.tables.audit.fold import JournalFold
 from stocktide.tables.audit.redis_keys import digest_of_redis
 from stocktide.tables.history.sku_history import Inconsistency, SkuChange, SkuHistory
-from stocktide.tables.ledger.client import AppliedBatch, Ledger, LedgerLimits
+from stocktide.tables.ledger.client import AppliedBatch, Ledger
 from stocktide.tables.ledger.commands import Command, WriteWhole
 from stocktide.tables.ledger.control import LedgerControl, StepRefused
+from stocktide.tables.ledger.limits import LedgerLimits
 from stocktide.tables.ledger.scripts import key_prefix
 from stocktide.tables.recovery.rebuild import ProgressReporter, Recovery
+from tests.harness.memory_log import MemoryJournal, MemoryLog
 from tests.harness.servers import RedisServer
 from tests.ledger.drivers import RedisDriver
 from tests.ledger.ledgers import PARK_MS, bless, many_warehouses

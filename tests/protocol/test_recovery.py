@@ -9,17 +9,12 @@ import pytest
 from msgspec import structs
 
 from stocktide.streams.contract.events import AssignBody, HoldBackBody, OrderLine
-from stocktide.streams.journal.log import MemoryJournal, MemoryLog
 from stocktide.streams.journal.record import KIND_BATCH, JournalRecord, Position, encode_record, marker
-from stocktide.tables.ledger.client import LedgerLimits, Unblessed
-from stocktide.tables.ledger.commands import (
-    Origin,
-    Pay,
-    SetPolicy,
-    Ship,
-    TakeBack,
-    Tick,
-    Void,
+from stocktide.tables.ledger.client import Unblessed
+from stocktide.tables.ledger.commands import Origin, Pay, SetPolicy, Ship, TakeBack, Tick, Void
+from stocktide.tables.ledger.control import RedoStep, Refusal, ServerState, StepRefused
+from stocktide.tables.ledger.limits import LedgerLimits
+from stocktide.tables.ledger.make_commands import (
     fingerprint,
     make_assign,
     make_cancel,
@@ -27,10 +22,10 @@ from stocktide.tables.ledger.commands import (
     make_hold_back,
     make_pay,
 )
-from stocktide.tables.ledger.control import RedoStep, Refusal, ServerState, StepRefused
 from stocktide.tables.recovery.rebuild import ProgressReporter, RecoveryProgress
 from stocktide.tables.recovery.redo import Writes
 from stocktide.tables.recovery.takeover import Fork, Superseded, take_over
+from tests.harness.memory_log import MemoryJournal, MemoryLog
 from tests.protocol.rig import ProtocolRig, deadline_in, place, receive, wait_until
 from tests.protocol.shard_copy import (
     ShardCopy,

@@ -9,8 +9,8 @@ from collections.abc import Awaitable, Sequence
 import pytest
 
 from stocktide.agents import relay as relay_module
-from stocktide.streams.journal.log import MemoryLog
 from stocktide.streams.journal.record import decode_record, encode_record, marker
+from tests.harness.memory_log import MemoryLog
 from tests.protocol.rig import ProtocolRig, deadline_in, place, receive, wait_until
 
 

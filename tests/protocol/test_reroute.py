@@ -6,8 +6,9 @@ import pytest
 
 from stocktide.ops.explain.describe import describe_change
 from stocktide.tables.history.sku_history import changes_of
-from stocktide.tables.ledger.client import Ledger, LedgerLimits
+from stocktide.tables.ledger.client import Ledger
 from stocktide.tables.ledger.commands import Adjust, SetPolicy, Tick
+from stocktide.tables.ledger.limits import LedgerLimits
 from tests.protocol.audits import audit, differences_by_key, is_clean, place
 from tests.protocol.rig import ProtocolRig, receive
 from tests.protocol.shard_copy import ShardCopy, age_out_to_whole_pass, recover, restate_all, state_of

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 import pytest
 
 from stocktide.embedded import EmbeddedValkey
-from stocktide.streams.journal.log import MemoryJournal, MemoryLog
 from stocktide.streams.journal.record import Position, encode_record, marker
 from stocktide.tables.recovery.takeover import Fork, LostTail, Superseded, take_over
+from tests.harness.memory_log import MemoryJournal, MemoryLog
 from tests.protocol.rig import ProtocolRig, open_rig, receive, wait_until
 
 

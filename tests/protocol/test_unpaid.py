@@ -6,7 +6,8 @@ import pytest
 
 from stocktide.tables.audit.plan import RepairPlanner
 from stocktide.tables.audit.repair import CorrectionResult, apply_corrections
-from stocktide.tables.ledger.commands import Cancel, SetPolicy, fingerprint
+from stocktide.tables.ledger.commands import Cancel, SetPolicy
+from stocktide.tables.ledger.make_commands import fingerprint
 from tests.protocol.audits import audit, auditor_of, differences_by_key, is_clean, place
 from tests.protocol.rig import ProtocolRig
 

@@ -19,7 +19,7 @@ from stocktide.loadtest.oracle.dispatcher import OPERATOR_KINDS
 from stocktide.streams.contract.documents import PublishedPolicy
 from stocktide.streams.contract.events import AssignBody, HoldBackBody, OrderBody, decode_event
 from stocktide.streams.contract.times import rfc3339
-from stocktide.tables.ledger import commands
+from stocktide.tables.ledger import commands, make_commands
 from stocktide.tables.ledger.outcomes import REFUSALS, Outcome
 from tests.ledger.model import advance
 from tests.ledger.model_policy import current_offer
@@ -479,7 +479,7 @@ def _command(kind: str, event: dict[str, Any], origin: commands.Origin | None = 
     decoded = decode_event(orjson.dumps({"type": kind, **event}))
     assert not hasattr(decoded, "code"), decoded
     assert not isinstance(decoded, OrderBody)
-    return commands.make_command(decoded, origin)  # type: ignore[arg-type]
+    return make_commands.make_command(decoded, origin)  # type: ignore[arg-type]
 
 
 def _operator_command(kind: str, event: dict[str, Any]) -> Any:
@@ -488,5 +488,5 @@ def _operator_command(kind: str, event: dict[str, Any]) -> Any:
         return None
     body = {name: value for name, value in event.items() if name not in ("order_id", "occurred_at")}
     if kind == "order.held_back":
-        return commands.make_hold_back(event["order_id"], convert(body, HoldBackBody), event["id"], "ann")
-    return commands.make_assign(event["order_id"], convert(body, AssignBody), event["id"], "ann")
+        return make_commands.make_hold_back(event["order_id"], convert(body, HoldBackBody), event["id"], "ann")
+    return make_commands.make_assign(event["order_id"], convert(body, AssignBody), event["id"], "ann")

@@ -10,8 +10,9 @@ import pytest
 
 from stocktide.streams.contract import events
 from stocktide.streams.contract.times import ms_of
-from stocktide.tables.ledger import commands
-from stocktide.tables.ledger.commands import Command, make_command, make_place
+from stocktide.tables.ledger import commands, make_commands
+from stocktide.tables.ledger.commands import Command
+from stocktide.tables.ledger.make_commands import make_command, make_place
 
 AT = datetime(2026, 11, 11, tzinfo=UTC)
 
@@ -93,23 +94,23 @@ def test_rule_22_events_of_other_types_never_share_a_fingerprint() -> None:
     fingerprints = {
         make_command(events.OrderPaid(id="e", occurred_at=AT, order_id="o1")).fingerprint,  # type: ignore[union-attr]
         make_command(events.OrderCancelled(id="e", occurred_at=AT, order_id="o1")).fingerprint,  # type: ignore[union-attr]
-        commands.make_extend("o1", 900, "e").fingerprint,
+        make_commands.make_extend("o1", 900, "e").fingerprint,
     }
     assert len(fingerprints) == 3
 
 
 def test_rule_51_a_cancellation_of_units_has_a_body_of_its_own() -> None:
     def cancel(*given: tuple[str, int]) -> str:
-        return commands.make_cancel("o1", lines(*given) or None, "e").fingerprint
+        return make_commands.make_cancel("o1", lines(*given) or None, "e").fingerprint
 
-    assert cancel() == commands.fingerprint("cancel")
+    assert cancel() == make_commands.fingerprint("cancel")
     assert cancel(("A", 1), ("B", 2)) == cancel(("B", 2), ("A", 1)) == cancel(("B", 1), ("A", 1), ("B", 1))
     assert len({cancel(), cancel(("A", 1)), cancel(("A", 2))}) == 3
 
 
 def test_rule_52_the_lines_of_an_exchange_are_its_body() -> None:
     def change(remove: tuple[events.OrderLine, ...], add: tuple[events.OrderLine, ...]) -> commands.Change:
-        return commands.make_change("o1", remove, add, "e")
+        return make_commands.make_change("o1", remove, add, "e")
 
     one, two = lines(("A", 1), ("B", 1), ("A", 1)), lines(("B", 1), ("A", 2))
     assert change(one, two).fingerprint == change(two, one).fingerprint != change(two, ()).fingerprint

@@ -15,7 +15,6 @@ from stocktide.agents.dead_letters import BURST_DEAD_LETTERS
 from stocktide.agents.derive.agent import DailyTotals, Derivation, MissingRecords
 from stocktide.agents.metrics import WorkerMetrics
 from stocktide.agents.publication_tick import Stopwatch
-from stocktide.streams.journal.log import MemoryJournal, MemoryLog
 from stocktide.streams.journal.record import KIND_BATCH, JournalRecord, decode_position, encode_record, marker
 from stocktide.streams.kafka.membership import MembershipLost
 from stocktide.streams.kafka.transport import Chunk
@@ -38,6 +37,7 @@ from stocktide.tables.ledger.records import (
     SkuRecord,
     SkuRow,
 )
+from tests.harness.memory_log import MemoryJournal, MemoryLog
 from tests.unit.fakes import FakeRecord, FakeTable, RecordingPublisher, decision_of
 
 POSITIONS = "t-journal-positions"

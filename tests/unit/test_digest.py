@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stocktide.tables.audit.digest import Digest, decode, kept_until, key_hash, kind_of
-from stocktide.tables.ledger.client import LedgerLimits
+from stocktide.tables.ledger.limits import LedgerLimits
 from stocktide.tables.ledger.records import MovementRecord, OrderRecord, RegistryRecord, SkuRecord
 
 SKU = SkuRecord(

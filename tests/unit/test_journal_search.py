@@ -8,7 +8,6 @@ from collections.abc import Iterable
 import msgspec
 import pytest
 
-from stocktide.streams.journal.log import MemoryJournal, MemoryLog
 from stocktide.streams.journal.record import KIND_BATCH, JournalReader, JournalRecord, Position, encode_record, marker
 from stocktide.streams.kafka import backward as windows
 from stocktide.tables.history import journal_search
@@ -21,6 +20,7 @@ from stocktide.tables.history.journal_search import (
     sku_pattern,
 )
 from stocktide.tables.ledger.records import Effect, Offer, SkuRecord, SkuRow
+from tests.harness.memory_log import MemoryJournal, MemoryLog
 from tests.unit.fakes import decision_of
 
 OWNER = "w1"

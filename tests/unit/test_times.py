@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from stocktide.loadtest.oracle.dispatcher import time_ms
 from stocktide.streams.contract.events import StockReceived, Time, decode_movement
 from stocktide.streams.contract.times import EPOCH, ms_of, rfc3339
-from stocktide.tables.ledger.commands import Receive, make_command
+from stocktide.tables.ledger.commands import Receive
+from stocktide.tables.ledger.make_commands import make_command
 
 PRODUCT = ("streams", "tables", "agents", "api", "stocktide")
 YEAR_MIN_MS = ms_of(datetime.min.replace(tzinfo=UTC))
