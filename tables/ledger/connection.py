@@ -17,14 +17,14 @@ SOCKET_TIMEOUT_SECONDS = 5.0
 CONNECT_TIMEOUT_SECONDS = 2.0
 
 
-def connect(url: str, **access: Any) -> Redis:
+def connect(url: str, answer_seconds_max: float = SOCKET_TIMEOUT_SECONDS, **access: Any) -> Redis:
     """A client that connects with its first command. `access` (user, password, TLS files) goes to redis-py unchanged.
     Raises ValueError if `url` is invalid."""
     return Redis.from_url(
         url,
         **access,
         retry=Retry(NoBackoff(), 0),
-        socket_timeout=SOCKET_TIMEOUT_SECONDS,
+        socket_timeout=answer_seconds_max,
         socket_connect_timeout=CONNECT_TIMEOUT_SECONDS,
         socket_keepalive=True,
         decode_responses=False,

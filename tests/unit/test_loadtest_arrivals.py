@@ -141,7 +141,7 @@ async def test_a_shopper_that_hangs_up_asks_again_and_is_measured_from_then() ->
 
 async def test_beyond_the_limit_of_waiting_shoppers_none_is_sent(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(load_generator, "WAITING_MAX", 3)
-    door = ScriptedDoor(seconds=0.5)
+    door = ScriptedDoor(seconds=2.0)  # all of them are there before the first has its answer
     whole = await push(door, *(scenario(number) for number in range(5)), apart=0.02)
     assert len(door.asked) == 3
     assert (whole.totals["scheduled"], whole.totals["accepted"], whole.errors["too many wait"]) == (5, 3, 2)
