@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+import itertools
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 import aiohttp
 import pytest
@@ -12,6 +15,7 @@ from aiohttp.test_utils import TestServer
 
 from stocktide.client import ApiError, Retry
 from stocktide.client.feed import FeedFrame, read_frames
+from stocktide.client.http import ApiResponse
 from stocktide.loadtest.client.http import StocktideClient
 from stocktide.loadtest.client.kafka import record_of
 
@@ -63,8 +67,24 @@ async def test_a_rejected_order_is_a_value_with_its_code() -> None:
 
 async def test_retries_end_after_a_bounded_time_with_the_last_problem() -> None:
     async with api((503, b'{"code":"unsettled"}')) as (client, _):
-        client.retry = Retry(seconds_max=0.05, pause_seconds=0.01)
+        client.retry = Retry(seconds_max=0.2, pause_seconds=0.01)
         with pytest.raises(ApiError, match="no answer for 0 s: 503") as found:
+            await client.call("GET", "/v1/stock/A")
+    assert (found.value.status, found.value.code) == (503, "unsettled")
+
+
+async def test_the_last_problem_is_told_also_where_the_time_ends_while_an_answer_is_awaited() -> None:
+    async with api((503, b'{"code":"unsettled"}')) as (client, _):
+        client.retry = Retry(seconds_max=0.3, pause_seconds=0.01)
+        send, sent = client.send, itertools.count()
+
+        async def send_once(*arguments: Any) -> ApiResponse:
+            if next(sent):
+                await asyncio.sleep(10)
+            return await send(*arguments)
+
+        client.send = send_once  # type: ignore[method-assign]
+        with pytest.raises(ApiError, match="503") as found:
             await client.call("GET", "/v1/stock/A")
     assert (found.value.status, found.value.code) == (503, "unsettled")
 

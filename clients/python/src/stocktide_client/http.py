@@ -146,12 +146,15 @@ class HttpClient:
         """
         clock = asyncio.get_running_loop().time
         retry, attempt, deadline = self.retry, 0, clock() + self.retry.seconds_max
+        last, failure = None, ""
         while True:
             attempt += 1
             try:
                 response = await self._send_until(deadline, method, path, body, content)
             except NoApiResponse as error:
-                last, failure, pause_seconds = None, str(error), retry.pause(attempt)
+                if not failure or clock() < deadline:  # an earlier answer says more than the end of the time
+                    last, failure = None, str(error)
+                pause_seconds = retry.pause(attempt)
             else:
                 if not response.is_retryable:
                     if expected is not None and response.status not in expected:
