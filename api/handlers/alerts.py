@@ -42,7 +42,7 @@ class PlacesCursor(Struct, frozen=True, array_like=True, tag="places"):
 class AlertFilter(Struct, frozen=True):
     """Which rows are shown; empty or None: any. `since` in ms."""
 
-    types: tuple[str, ...]
+    types: frozenset[str]
     sku: str | None
     channel: str | None
     since: int | None
@@ -126,7 +126,8 @@ def _decode(value: bytes) -> PublishedAlert | None:
 
 
 def _parse_filter(query: MultiDict[str]) -> AlertFilter | web.Response:
-    types, sku, channel = tuple(query.getall("type", ())), query.get("sku"), query.get("channel")
+    # A query has room for thousands, and each is asked for in thousands of rows.
+    types, sku, channel = frozenset(query.getall("type", ())), query.get("sku"), query.get("channel")
     for name, values in (("type", types), ("sku", (sku,)), ("channel", (channel,))):
         for value in values:
             if value is not None and (invalid := check_name(name, value)) is not None:

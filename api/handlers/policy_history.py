@@ -151,7 +151,7 @@ async def _read_back(
                 return items, offset + 1
             seen.add(value)
             items.append(entry)
-        if oldest is not None and newest < oldest:
+        if oldest is not None and 0 < newest < oldest:  # 0: no row of this part can be read
             return items, None
     return items, start if start > beginning else None
 
