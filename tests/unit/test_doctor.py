@@ -275,6 +275,9 @@ def test_secrets_are_hidden() -> None:
     assert "STOCKTIDE_REDIS=rediss://user:***@host:6380/1" in lines
     assert redact_url("redis://host:1/0") == "redis://host:1/0"
     assert "secret" not in redact_url("redis://:secret@host:port/0")
+    for rest in ("u:secret/x@host:1", "u:x#secret@host", "u:secret?@host", "host:1/0?db=0&password=secret"):
+        assert "secret" not in redact_url(f"redis://{rest}") and "host" in redact_url(f"redis://{rest}")
+    assert "STOCKTIDE_KAFKA_SASL_PASSWORD=***" in shown_settings(Settings(kafka_sasl_password="a://secret"))
 
 
 def test_a_password_that_is_sent_in_the_clear_is_reported() -> None:
