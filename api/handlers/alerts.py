@@ -100,7 +100,7 @@ async def _page(consumer: AIOKafkaConsumer, wanted: AlertFilter, cursor: PlacesC
         if alert is not None and alert.id not in seen and wanted.matches(alert):
             seen.add(alert.id)
             alerts.append(alert)
-        if len(alerts) == limit or reader.read >= ROWS_READ_MAX:
+        if len(alerts) == limit or reader.given >= ROWS_READ_MAX:
             break
     if reader.ended:
         return AlertPage(alerts, None)
