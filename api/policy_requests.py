@@ -115,7 +115,10 @@ def fold(rows: Iterable[bytes]) -> dict[str, PolicyRequest]:
     """The requests by id, from their events in the order of the log."""
     requests: dict[str, PolicyRequest] = {}
     for row in rows:
-        event = _EVENT.decode(row)
+        try:
+            event = _EVENT.decode(row)
+        except msgspec.MsgspecError:
+            continue  # of a newer version: the other requests go on
         found = requests.get(event.id)
         if isinstance(event, Asked):
             requests.setdefault(event.id, PolicyRequest(event))

@@ -26,7 +26,8 @@ def make_policy_requests(
 ) -> PolicyRequestHandlers:
     """The handlers, which work until the stack is closed."""
     topic = POLICY_REQUESTS.full_name(settings.app_id)
-    view = CompactedView(settings.kafka, topic, **settings.kafka_access())
+    kept_ms = {topic: POLICY_REQUESTS.retention_ms or 0}
+    view = CompactedView(settings.kafka, topic, kept_ms=kept_ms, **settings.kafka_access())
     requests = PolicyRequests(
         view, InputEventProducer(producer), topic, ALERTS.full_name(settings.app_id), settings.request_seconds
     )

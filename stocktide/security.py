@@ -11,12 +11,14 @@ import ssl
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from urllib.parse import SplitResult, urlsplit, urlunsplit
+from urllib.parse import SplitResult, urlsplit
 
 from stocktide.errors import SettingsError
 
 KAFKA_SECURITY = ("PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL")
 SASL_MECHANISMS = ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512")
+# The client of Redis takes it there too.
+_QUERY_PASSWORD = re.compile(r"([?&]password=)[^&#]*", re.IGNORECASE)
 _SASL = ("kafka_sasl_mechanism", "kafka_sasl_user", "kafka_sasl_password", "kafka_sasl_password_file")
 
 
@@ -205,13 +207,8 @@ def _variable(name: str) -> str:
 
 
 def redact_url(url: str) -> str:
-    """A URL without its password."""
-    try:
-        parts = urlsplit(url)
-        if parts.password is None:
-            return url
-        user = f"{parts.username or ''}:***@"
-        host = f"{parts.hostname or ''}:{parts.port}" if parts.port else (parts.hostname or "")
-    except ValueError:
-        return re.sub(r"//[^@]*@", "//***@", url)
-    return urlunsplit(parts._replace(netloc=user + host))
+    """A URL without its password; also a text that is no URL because its password is not escaped."""
+    scheme, separator, rest = _QUERY_PASSWORD.sub(r"\1***", url).partition("://")
+    before, at, after = rest.rpartition("@")
+    user, colon, _ = before.partition(":")
+    return f"{scheme}{separator}{user}:***{at}{after}" if colon else f"{scheme}{separator}{rest}"

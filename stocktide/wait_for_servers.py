@@ -97,8 +97,11 @@ async def wait_for_redis(
         client = redis.asyncio.Redis.from_url(
             url, **access, socket_timeout=ANSWER_SECONDS_MAX, socket_connect_timeout=ANSWER_SECONDS_MAX
         )
-    except ValueError as error:
-        raise ServerUnreachable(f"{shown} is no Redis URL, as in redis://127.0.0.1:6379/0: {error}") from error
+    except ValueError:  # its text repeats a password that is not escaped
+        raise ServerUnreachable(
+            f"{shown} is no Redis URL, as in redis://127.0.0.1:6379/0; in a password `/` is written as %2F, `?` as "
+            "%3F, `#` as %23, `@` as %40"
+        ) from None
     reason = ""
 
     async def answers() -> bool:

@@ -14,7 +14,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager
 from datetime import datetime
-from typing import TypeVar
+from typing import Any, TypeVar
 from zoneinfo import ZoneInfo
 
 import msgspec
@@ -67,7 +67,10 @@ class _Switch(Struct, frozen=True):
 
 
 class _Letter(Struct, frozen=True):
+    """A row of `dead-letters`; one with `of` marks a dead letter that was sent again or dropped, and is none."""
+
     reason: str = UNREADABLE
+    of: Any = None
 
 
 _switch = msgspec.json.Decoder(_Switch).decode
@@ -107,6 +110,8 @@ class DayFold:
         found: defaultdict[str, list[tuple[int, str]]] = defaultdict(list)
         for record in records:
             letter = _decoded(_letter, record)
+            if letter is not None and letter.of is not None:
+                continue
             reason = UNREADABLE if letter is None else letter.reason
             found[day_of(record.timestamp, self._zone)].append((record.offset, reason))
         for day, letters in found.items():

@@ -42,6 +42,7 @@ DAYS: tuple[Day, ...] = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 _WITHOUT_SECRET = ("wecom", "slack")
 _SECONDS = re.compile(r"(\d{1,6})(ms|s|m|h|d)?")
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3_600.0, "d": 86_400.0}
+_URL = re.compile(r"[a-z]+:/+[^\s/'\"`][^\s'\"`]*", re.IGNORECASE)
 _CLOCK = re.compile(r"([01]\d|2[0-3]):([0-5]\d)|24:00")
 Name = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
 Values = Annotated[tuple[str, ...], Meta(max_length=VALUES_MAX)]
@@ -51,6 +52,10 @@ class AlertsFileError(CommandError):
     """The file of alerts cannot be used."""
 
     exit_status = 2
+
+    def __init__(self, sentence: str) -> None:
+        # A value at a wrong place is repeated, and the URL of a robot is a secret.
+        super().__init__(_URL.sub("(a URL)", sentence))
 
 
 class _Part(Struct, frozen=True, forbid_unknown_fields=True):
@@ -177,7 +182,7 @@ def read_alerts_file(path: Path, environ: Mapping[str, str], allowed: Iterable[N
     except _Wrong as error:
         place = f"{path}: {error.place}" if error.place else f"{path}"
         raise AlertsFileError(f"{place}: {error}") from None
-    except (OSError, msgspec.MsgspecError) as error:
+    except (OSError, ValueError) as error:  # a MsgspecError is a ValueError, as is that of 2026-13-45
         raise AlertsFileError(f"{path}: {_sentence(error)}") from None
 
 

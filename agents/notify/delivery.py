@@ -17,7 +17,7 @@ import aiohttp
 from stocktide.agents.metrics import WorkerMetrics
 from stocktide.agents.notify.config import Receiver
 from stocktide.agents.notify.groups import Groups, Message, Place
-from stocktide.agents.notify.robots import ANSWER_BYTES_MAX, GAP_SECONDS, Content, judge, make_request
+from stocktide.agents.notify.robots import ANSWER_BYTES_MAX, GAP_SECONDS, Content, answers_in_body, judge, make_request
 from stocktide.streams.contract.times import now_ms
 from stocktide.streams.webhooks.calls import CallResult, post
 
@@ -115,5 +115,7 @@ class Delivery:
 async def deliver(session: aiohttp.ClientSession, receiver: Receiver, content: Content) -> tuple[CallResult, int]:
     """One attempt to send a content; how it ended, and how many of the alerts were in it."""
     request = make_request(receiver, content, now_ms())
-    result, body = await post(session, request.url, request.body, {**_HEADERS, **request.headers}, ANSWER_BYTES_MAX)
+    # A body that says nothing is not waited for: its call was taken, and would be made again.
+    answer_bytes = ANSWER_BYTES_MAX if answers_in_body(receiver.kind) else 0
+    result, body = await post(session, request.url, request.body, {**_HEADERS, **request.headers}, answer_bytes)
     return judge(receiver.kind, result, body), request.alerts

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Iterator
+from typing import TypeVar
 
 from msgspec import Struct
 
@@ -23,6 +24,8 @@ ALERTS_MAX = 10_000
 # Things of which it is known what was said about them last: some MB.
 SUBJECTS_MAX = 10_000
 
+_Key = TypeVar("_Key")
+_Value = TypeVar("_Value")
 # A record of `alerts`: partition and offset.
 Place = tuple[int, int]
 
@@ -47,6 +50,10 @@ class Group:
         self.sent_at: int | None = None
         self.failing_since: int | None = None
 
+    def is_idle(self, now: int) -> bool:
+        """Whether it had nothing for its interval."""
+        return not self.waiting and not self.more and self.due <= now
+
 
 class Message(Struct, frozen=True):
     """What is to be sent now of a group: `waiting` in order; `more` were not kept; `repeats` say nothing new."""
@@ -66,15 +73,18 @@ class Groups:
         self._count = 0
         # subject → what was said last, and when; by route.
         self._said: OrderedDict[tuple[object, ...], tuple[tuple[object, ...], int]] = OrderedDict()
+        # The same of the rows themselves: processes raise the same one, and a restart writes a row again.
+        self._rows: OrderedDict[tuple[int, str], tuple[tuple[object, ...], int]] = OrderedDict()
 
     def __len__(self) -> int:
         return self._count
 
     def add(self, route: int, alert: Alert, place: Place, now: int) -> bool:
         """Add an alert; False if it needs no sending: it is a repeat, or there is no room to keep it."""
-        said = self._said.get((route, *alert.subject))
+        said, same_row = self._said.get((route, *alert.subject)), self._rows.get((route, alert.id))
         group = self._group(route, alert, now)
-        if said is not None and said[0] == alert.content and now - said[1] < self._interval(route):
+        known = (each for each in (said, same_row) if each is not None)
+        if any(content == alert.content and now - at < self._interval(route) for content, at in known):
             group.repeats += 1
             return False
         group.due = self._due(group, now)
@@ -82,6 +92,7 @@ class Groups:
             group.more += 1
             return False
         self._remember(route, alert, now)
+        _note(self._rows, (route, alert.id), (alert.content, now))
         group.waiting.append(Waiting(alert, place))
         self._count += 1
         return True
@@ -105,10 +116,11 @@ class Groups:
         """The first `count` alerts of a message were sent; their places."""
         group, done = message.group, message.waiting[:count]
         self._take_out(group, done)
+        group.failing_since = None
         if count == len(message.waiting):
             group.more -= message.more
             group.repeats -= message.repeats
-            group.sent_at, group.failing_since = now, None
+            group.sent_at = now
             group.due = now + round(self._routes[group.route].group_interval * 1000)
             if group.waiting:  # held back, or new
                 group.due = min(group.due, self._release(group, now))
@@ -131,23 +143,31 @@ class Groups:
         group.failing_since = None
         for each in message.waiting:
             self._said.pop((group.route, *each.alert.subject), None)  # nobody was told
+            self._rows.pop((group.route, each.alert.id), None)
         return [each.place for each in message.waiting]
 
     def forget_idle(self, now: int) -> None:
         """Forget groups that had nothing for their interval: the next alert begins a new one."""
-        idle = [key for key, group in self._groups.items() if not group.waiting and not group.more and group.due <= now]
+        idle = [key for key, group in self._groups.items() if group.is_idle(now)]
         for key in idle:
             del self._groups[key]
 
     def _group(self, route: int, alert: Alert, now: int) -> Group:
         labels = group_of(self._routes[route], alert)
-        group = self._groups.get((route, labels))
+        group = self._current(route, labels, now)
+        if group is None and len(self._groups) >= GROUPS_MAX:
+            self.forget_idle(now)
         if group is None and len(self._groups) >= GROUPS_MAX:
             labels = ()
-            group = self._groups.get((route, labels))
+            group = self._current(route, labels, now)
         if group is None:
             group = self._groups[route, labels] = Group(route, labels, now)
         return group
+
+    def _current(self, route: int, labels: tuple[tuple[str, str], ...], now: int) -> Group | None:
+        """The group, unless it is to be forgotten: nobody looks at the clock while nothing waits."""
+        group = self._groups.get((route, labels))
+        return None if group is None or group.is_idle(now) else group
 
     def _due(self, group: Group, now: int) -> int:
         """When a group to which an alert is added is due: what is held back in it does not delay the new one."""
@@ -183,14 +203,18 @@ class Groups:
         return None if said is None else said[0]
 
     def _remember(self, route: int, alert: Alert, now: int) -> None:
-        key = (route, *alert.subject)
-        self._said[key] = (alert.content, now)
-        self._said.move_to_end(key)
-        if len(self._said) > SUBJECTS_MAX:
-            self._said.popitem(last=False)
+        _note(self._said, (route, *alert.subject), (alert.content, now))
 
     def _interval(self, route: int) -> int:
         return round(self._routes[route].repeat_interval * 1000)
+
+
+def _note(known: OrderedDict[_Key, _Value], key: _Key, value: _Value) -> None:
+    """Note as the newest; of too many the oldest goes."""
+    known[key] = value
+    known.move_to_end(key)
+    if len(known) > SUBJECTS_MAX:
+        known.popitem(last=False)
 
 
 def _severities(group: Group) -> Iterator[str]:

@@ -79,9 +79,14 @@ def make_request(receiver: Receiver, content: Content, now_ms: int) -> Request:
     return _MAKERS[receiver.kind](receiver, content, now_ms)
 
 
+def answers_in_body(kind: Kind) -> bool:
+    """Whether the body of an answer says more than its status."""
+    return kind not in ("slack", "webhook")
+
+
 def judge(kind: Kind, result: CallResult, body: bytes) -> CallResult:
     """The result with the error of the answer's body, if it has one."""
-    if not result.ok or kind in ("slack", "webhook"):
+    if not result.ok or not answers_in_body(kind):
         return result
     field = "code" if kind == "feishu" else "errcode"
     try:

@@ -42,7 +42,7 @@ class PlacesCursor(Struct, frozen=True, array_like=True, tag="places"):
 class AlertFilter(Struct, frozen=True):
     """Which rows are shown; empty or None: any. `since` in ms."""
 
-    types: tuple[str, ...]
+    types: frozenset[str]
     sku: str | None
     channel: str | None
     since: int | None
@@ -100,7 +100,7 @@ async def _page(consumer: AIOKafkaConsumer, wanted: AlertFilter, cursor: PlacesC
         if alert is not None and alert.id not in seen and wanted.matches(alert):
             seen.add(alert.id)
             alerts.append(alert)
-        if len(alerts) == limit or reader.read >= ROWS_READ_MAX:
+        if len(alerts) == limit or reader.given >= ROWS_READ_MAX:
             break
     if reader.ended:
         return AlertPage(alerts, None)
@@ -126,7 +126,8 @@ def _decode(value: bytes) -> PublishedAlert | None:
 
 
 def _parse_filter(query: MultiDict[str]) -> AlertFilter | web.Response:
-    types, sku, channel = tuple(query.getall("type", ())), query.get("sku"), query.get("channel")
+    # A query has room for thousands, and each is asked for in thousands of rows.
+    types, sku, channel = frozenset(query.getall("type", ())), query.get("sku"), query.get("channel")
     for name, values in (("type", types), ("sku", (sku,)), ("channel", (channel,))):
         for value in values:
             if value is not None and (invalid := check_name(name, value)) is not None:

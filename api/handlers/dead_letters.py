@@ -198,9 +198,9 @@ def _view(letter: DeadLetterSummary, stored: StoredDeadLetter | None = None) -> 
     )
 
 
-def _parse_filter(query: MultiDict[str]) -> tuple[tuple[str, ...], tuple[State, ...]] | web.Response:
+def _parse_filter(query: MultiDict[str]) -> tuple[frozenset[str], tuple[State, ...]] | web.Response:
     """The reasons that are wanted, empty for any, and the states."""
-    reasons = tuple(query.getall("reason", ()))
+    reasons = frozenset(query.getall("reason", ()))
     for reason in reasons:
         if (invalid := check_name("reason", reason)) is not None:
             return invalid

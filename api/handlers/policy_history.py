@@ -12,7 +12,7 @@ from typing import Annotated
 
 import msgspec
 from aiohttp import web
-from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka import AIOKafkaConsumer
 from aiokafka.errors import KafkaError
 from msgspec import Meta, Struct, UnsetType
 
@@ -23,16 +23,16 @@ from stocktide.api.handlers.policies import change_level, read_level
 from stocktide.api.handlers.policy_body import Level
 from stocktide.api.handlers.policy_changes import PolicyChanges
 from stocktide.api.requests import parse_query, read_message
-from stocktide.api.topic_calls import POLL_RECORDS, READERS_MAX, SECONDS_MAX
+from stocktide.api.topic_calls import READERS_MAX, SECONDS_MAX
 from stocktide.streams.contract.documents import AuditEntry, PolicyHistory, PolicyVersion
 from stocktide.streams.contract.events import Name
-from stocktide.streams.kafka.read_topic import read_topic
+from stocktide.streams.kafka.backward import BackwardReader
 from stocktide.tables.ledger.outcomes import Outcome
 
 PAGE_ITEMS_DEFAULT = 50
 PAGE_ITEMS_MAX = 500
-# Read at once, before the place where the last part began: some 10 ms.
-ROWS_PER_PART = 2_000
+# Rows in a row of batches before the one that is looked for: after a crash some rows are there again, after newer ones.
+OLDER_ROWS_MAX = 2_000
 _ACTIONS = (Outcome.POLICY_SET, Outcome.POLICY_DELETED)
 
 
@@ -134,34 +134,26 @@ async def _read_back(
     (partition,) = consumer.assignment()
     beginning: int = (await consumer.beginning_offsets([partition]))[partition]
     last: int = (await consumer.end_offsets([partition]))[partition]
-    start = last if end is None else min(end, last)
+    start = max(beginning, last if end is None else min(end, last))
+    reader = BackwardReader(consumer, {partition: start}, {partition: beginning})
     items: list[AuditEntry] = []
     seen: set[bytes] = set()  # after a crash the same rows are published again
-    read = 0
-    while start > beginning and read < ROWS_READ_MAX:
-        part_end, start = start, max(beginning, start - ROWS_PER_PART)
-        read += part_end - start
-        newest = 0
-        for offset, value in reversed(await _part(consumer, partition, start, part_end)):
-            entry = decode_entry(value)
-            newest = max(newest, 0 if entry is None else entry.batch)
-            if entry is None or value in seen or not _is_change(entry, level):
-                continue
+    older = 0
+    async for _, record in reader.records():
+        value = record.value or b""
+        entry = decode_entry(value)
+        if entry is not None and oldest is not None:
+            older = older + 1 if entry.batch < oldest else 0
+        if entry is not None and value not in seen and _is_change(entry, level):
             if len(items) == limit:
-                return items, offset + 1
+                return items, record.offset + 1
             seen.add(value)
             items.append(entry)
-        if oldest is not None and newest < oldest:
+        if older >= OLDER_ROWS_MAX:
             return items, None
-    return items, start if start > beginning else None
-
-
-async def _part(consumer: AIOKafkaConsumer, partition: TopicPartition, start: int, end: int) -> list[tuple[int, bytes]]:
-    consumer.seek(partition, start)
-    found: list[tuple[int, bytes]] = []
-    async for _, records in read_topic(consumer, {partition: end}, records_max=POLL_RECORDS):
-        found += ((record.offset, record.value or b"") for record in records if record.offset < end)
-    return found
+        if reader.given >= ROWS_READ_MAX:
+            break
+    return items, None if reader.ended else reader.places[partition]
 
 
 def _is_change(entry: AuditEntry, level: Level) -> bool:

@@ -31,6 +31,7 @@ from stocktide.api.requests import read_actor, read_message
 from stocktide.streams.contract.events import Malformed, Reason
 from stocktide.streams.contract.times import now_ms
 from stocktide.tables.ledger.outcomes import Outcome
+from stocktide.tables.settlement.stalls import describe_error
 
 log = logging.getLogger(__name__)
 
@@ -146,12 +147,16 @@ class PolicyRequestHandlers:
         """Make approved changes whose process stopped before it had made them; until cancelled."""
         while True:
             await asyncio.sleep(RESUME_SECONDS)
-            try:
-                for found in self._requests.known().values():
-                    if found.is_due and found.decided and found.decided.at < now_ms() - RESUME_AFTER_MS:
-                        await self._carry_out(found)
-            except Exception as error:
-                log.warning("an approved policy is not in force yet, retrying: %s", error or type(error).__name__)
+            for found in self._requests.known().values():
+                if found.is_due and found.decided and found.decided.at < now_ms() - RESUME_AFTER_MS:
+                    await self._try_to_carry_out(found)
+
+    async def _try_to_carry_out(self, found: PolicyRequest) -> None:
+        """One that fails holds up no other."""
+        try:
+            await self._carry_out(found)
+        except Exception as error:
+            log.warning("the approved %s is not in force yet, retrying: %s", found.asked.id, describe_error(error))
 
     async def _carry_out(self, found: PolicyRequest) -> PolicyRequest:
         """Make the change of an approved request. If another process does it too, the second finds it made."""

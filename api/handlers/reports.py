@@ -73,7 +73,7 @@ class ReportHandlers:
         if isinstance(shown, web.Response):
             return shown
         await self._catch_up()
-        found = self._days.known(day, day).get(day, DayRows())
+        found = (await self._known(day, day)).get(day, DayRows())
         score = score_of(day, found.totals(day), self._zone.key, day < self._today())
         return _csv(score_csv([score]), f"score-{day}") if shown == "csv" else problems.json_response(score)
 
@@ -87,7 +87,7 @@ class ReportHandlers:
             return shown
         await self._catch_up()
         today, scores = self._today(), []
-        for day, rows in self._days.known(self._first(days), today).items():
+        for day, rows in (await self._known(self._first(days), today)).items():
             scores.append(score_of(day, rows.totals(day), self._zone.key, day < today))
             await asyncio.sleep(0)  # a day of a thousand channels takes some ms
         return _csv(score_csv(scores), "scores") if shown == "csv" else problems.json_response(ScoreDays(scores))
@@ -95,7 +95,7 @@ class ReportHandlers:
     async def days(self, request: web.Request) -> web.Response:
         """`GET /v1/reports`."""
         await self._catch_up()
-        known = self._days.known(self._first(DAYS_KEPT), self._today())
+        known = await self._known(self._first(DAYS_KEPT), self._today())
         days = [ReportDay(day, sorted(rows.channels)) for day, rows in known.items() if rows.channels]
         return problems.json_response(ReportDays(days))
 
@@ -136,6 +136,10 @@ class ReportHandlers:
         deadline = asyncio.get_running_loop().time() + self._seconds_max
         await self._producer.write(self._complaints, [(f"{day}/{channel}".encode(), encode(row))], deadline)
         return problems.json_response(msgspec.convert(structs.asdict(row), ComplaintsAnswer))
+
+    async def _known(self, first: str, last: str) -> dict[str, DayRows]:
+        """The days of which something is known; orders go on meanwhile."""
+        return await asyncio.to_thread(self._days.known, first, last)
 
     async def _catch_up(self) -> None:
         try:

@@ -48,7 +48,7 @@ def shown_settings(settings: Settings) -> Iterator[str]:
     for spec in fields(settings):
         value = str(getattr(settings, spec.name))
         if spec.metadata.get("secret"):
-            value = redact_url(value) if "://" in value else "***" if value else ""
+            value = redact_url(value) if spec.name == "redis" else "***" if value else ""
         yield f"STOCKTIDE_{spec.name.upper()}={value}"
 
 

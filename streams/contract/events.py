@@ -27,6 +27,8 @@ LINES_MAX = 2_000
 # Parts of one count: two million SKUs, twice the largest shop that is measured.
 PARTS_MAX = 1_000
 BODY_BYTES_MAX = 1024 * 1024
+# Characters of what is said about an error, or of its path: the decoder repeats values and names, of any length.
+DETAIL_CHARACTERS_MAX = 500
 HOLD_SECONDS_DEFAULT = 900
 HOLD_SECONDS_MAX = 604_800
 # Some editors and exports put it before UTF-8; the decoder skips it.
@@ -332,6 +334,12 @@ class Malformed(Struct, frozen=True):
     path: str | None = None
 
 
+def shorten(text: str | None, characters_max: int = DETAIL_CHARACTERS_MAX) -> str:
+    """The text, or its beginning with `…`; "" for None."""
+    text = text or ""
+    return text if len(text) <= characters_max else text[: characters_max - 1] + "…"
+
+
 _T = TypeVar("_T")
 _ORDER_EVENT: msgspec.json.Decoder[OrderEvent] = msgspec.json.Decoder(OrderEvent)
 _MOVEMENT: msgspec.json.Decoder[Movement] = msgspec.json.Decoder(Movement)
@@ -486,7 +494,7 @@ def _time_at(raw: bytes, path: str | None) -> str:
 def _explain(error: str, raw: bytes) -> Malformed:
     match = _PATH.match(error)
     assert match is not None
-    what, path = match["what"], match["path"] or None
+    what, path = shorten(match["what"]), shorten(match["path"]) or None
     if _PATTERN.match(what):
         what = "white space and control characters are not allowed"
     if missing := re.fullmatch(r"Object missing required field `(.+)`", what):

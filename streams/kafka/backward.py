@@ -5,6 +5,7 @@ In: a consumer without a group, and an offset of each partition to go back from.
 
 from __future__ import annotations
 
+import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Mapping
 from typing import TYPE_CHECKING, Generic, TypeVar
@@ -20,9 +21,14 @@ if TYPE_CHECKING:  # the transport imports Faust, which the API and the commands
 # size.
 WINDOW_RECORDS_FIRST = 200
 WINDOW_RECORDS_MAX = 20_000
+# Of a reader of a few thousand records, which may end anywhere in a window: it reads little more than it gives.
+WINDOW_RECORDS_READ_MAX = 2_000
 WINDOW_BYTES = 8 * 1024 * 1024
 # Of a larger window only the end is kept; the rest is read again later.
 WINDOW_BYTES_MAX = 32 * 1024 * 1024
+
+# Records that are given before other tasks have their turn: some ms of their reader's work.
+RECORDS_PER_TURN = 500
 
 _Item = TypeVar("_Item")
 
@@ -56,8 +62,8 @@ def next_window_records(records: int, size: int) -> int:
 
 class BackwardReader:
     """Goes back from `places` (each the offset after the newest record that is wanted) to `floors`. `places` moves with
-    it: a reader that begins there goes on. `read` counts the records read. Records of one partition keep their order;
-    those of several are merged by their times."""
+    it: a reader that begins there goes on. `given` counts the records so far. Records of one partition keep their
+    order; those of several are merged by their times."""
 
     def __init__(
         self,
@@ -71,7 +77,7 @@ class BackwardReader:
         self.places = dict(places)
         self._records = dict.fromkeys(places, window_records)
         self._windows: dict[TopicPartition, Window[Record]] = {}
-        self.read = 0
+        self.given = 0
 
     @property
     def ended(self) -> bool:
@@ -88,6 +94,9 @@ class BackwardReader:
             _, part = max(heads)
             offset, record = self._windows[part].kept.pop()
             self.places[part] = offset
+            self.given += 1
+            if self.given % RECORDS_PER_TURN == 0:
+                await asyncio.sleep(0)
             yield part, record
 
     async def _fill(self) -> None:
@@ -109,8 +118,8 @@ class BackwardReader:
             self._windows[part] = Window(max(self._floors[part], end - self._records[part]))
             self._consumer.seek(part, self._windows[part].start)
         async for part, records in read_topic(self._consumer, ends):
-            self.read += len(records)
             for record in records:
                 self._windows[part].add(record.offset, record, len(record.value or b""))
         for part in ends:
-            self._records[part] = next_window_records(self._records[part], self._windows[part].bytes)
+            fitting = next_window_records(self._records[part], self._windows[part].bytes)
+            self._records[part] = min(fitting, WINDOW_RECORDS_READ_MAX)

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer
 from aiokafka.errors import KafkaError
 
+from stocktide.streams.contract.times import now_ms
 from stocktide.streams.kafka.read_topic import topic_consumer
 
 logger = logging.getLogger(__name__)
@@ -23,12 +25,22 @@ POLL_MS = 500
 # rare, and every fetch of an idle system costs Kafka a millisecond.
 FETCH_MS = 500
 RETRY_SECONDS = 1.0
+# How often rows are looked for that Kafka has deleted because of their age.
+FORGET_SECONDS = 3_600.0
 
 
 class CompactedView:
-    """Rows by topic (full name) and key; `changed` is called after rows have changed."""
+    """Rows by topic (full name) and key; `changed` is called after rows have changed. `kept_ms`: how long Kafka keeps a
+    row, by topic; of the others each is kept until it is replaced."""
 
-    def __init__(self, kafka: str, *topics: str, changed: Callable[[], None] = lambda: None, **security: Any) -> None:
+    def __init__(
+        self,
+        kafka: str,
+        *topics: str,
+        changed: Callable[[], None] = lambda: None,
+        kept_ms: Mapping[str, int] | None = None,
+        **security: Any,
+    ) -> None:
         self._kafka = kafka
         self._topics = topics
         self._security = security
@@ -38,6 +50,10 @@ class CompactedView:
         # Set, and cleared at once, after each poll.
         self._read = asyncio.Event()
         self._rows: dict[str, dict[str, bytes]] = {topic: {} for topic in topics}
+        self._kept_ms = kept_ms or {}
+        # Of the topics that forget: when each row was written (ms).
+        self._written: dict[str, dict[str, int]] = {topic: {} for topic in self._kept_ms}
+        self._forget_at = time.monotonic() + FORGET_SECONDS
 
     def rows(self, topic: str) -> dict[str, bytes]:
         """The rows of a topic; do not change them."""
@@ -73,14 +89,29 @@ class CompactedView:
     async def _poll(self, consumer: AIOKafkaConsumer) -> None:
         fetched = await consumer.getmany(timeout_ms=POLL_MS)
         for partition, records in fetched.items():
-            rows = self._rows[partition.topic]
-            for record in records:
-                key = (record.key or b"").decode(errors="replace")
-                if record.value is None:
-                    rows.pop(key, None)
-                else:
-                    rows[key] = record.value
+            self._take(partition.topic, records)
+        if time.monotonic() >= self._forget_at:
+            self._forget_at = time.monotonic() + FORGET_SECONDS
+            self._forget(now_ms())
         if fetched:
             self._changed()
         self._read.set()
         self._read.clear()
+
+    def _take(self, topic: str, records: Iterable[Any]) -> None:
+        rows, written = self._rows[topic], self._written.get(topic)
+        for record in records:
+            key = (record.key or b"").decode(errors="replace")
+            if record.value is None:
+                rows.pop(key, None)
+            else:
+                rows[key] = record.value
+            if written is not None:
+                written[key] = record.timestamp
+
+    def _forget(self, now: int) -> None:
+        """Forget what a process that starts now would not read: else this one grows as long as it runs."""
+        for topic, written in self._written.items():
+            for key in [key for key, at in written.items() if at < now - self._kept_ms[topic]]:
+                del written[key]
+                self._rows[topic].pop(key, None)

@@ -16,6 +16,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from msgspec import Struct, structs
 
 from stocktide.streams.contract.documents import DeadLetter
+from stocktide.streams.contract.events import shorten
 from stocktide.streams.contract.times import rfc3339
 from stocktide.streams.kafka.read_topic import read_topic, topic_consumer
 from stocktide.streams.kafka.record_origin import RecordPlace
@@ -25,6 +26,8 @@ CLOSED_STATES: tuple[State, ...] = ("retried", "dropped")
 ALL_STATES: tuple[State, ...] = ("open", *CLOSED_STATES)
 # The newest dead letters kept while the topic is read, some 500 bytes each.
 LETTERS_MAX = 200_000
+# Bytes of a key that are held: those of events are names, and anyone may send others. The whole one is in the topic.
+KEY_BYTES_MAX = 1_024
 # Every record that is read exists already; a fetch that waits for more delays the next one.
 _FETCH_WAIT_MS = 20
 
@@ -105,10 +108,10 @@ class DeadLetterFold:
         event = row.event
         letter = DeadLetterSummary(
             stored.place,
-            stored.key,
+            None if stored.key is None else stored.key[:KEY_BYTES_MAX],
             row.reason,
-            row.detail,
-            row.path,
+            shorten(row.detail),
+            None if row.path is None else shorten(row.path),
             _origin_of(row),
             row.at,
             row.raw_bytes or len(event),

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.errors import KafkaError
 
+from stocktide.api.cursors import decode_cursor
+from stocktide.api.handlers import alerts
+from stocktide.streams.contract.documents import PublishedAlert, encode
 from stocktide.streams.kafka.admin import ensure_topics
 from stocktide.streams.kafka.backward import BackwardReader
 from stocktide.streams.kafka.read_topic import open_consumer, read_topic
-from stocktide.streams.topics import STOCK
+from stocktide.streams.topics import ALERTS, STOCK
 from tests.harness.servers import KafkaServer
 
 
@@ -63,6 +68,32 @@ async def test_partitions_are_read_backward_by_time_from_any_place_in_windows_of
             ]
     finally:
         await consumer.stop()
+
+
+async def test_a_page_of_which_nothing_is_shown_goes_back_by_all_that_it_may_read(
+    kafka: KafkaServer, app_id: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(alerts, "ROWS_READ_MAX", 500)
+    await ensure_topics(kafka.address, app_id, 1)
+    topic = ALERTS.full_name(app_id)
+    rows = [PublishedAlert(id=str(number), type="drift", at="2026-11-11T00:00:00Z", batch=1) for number in range(1_200)]
+    async with AIOKafkaProducer(bootstrap_servers=kafka.address) as producer:
+        await asyncio.gather(*[await producer.send(topic, encode(row), partition=0) for row in rows])
+    consumer = await open_consumer(kafka.address, topic)
+    wanted = alerts.AlertFilter(frozenset({"stalled"}), None, None, None)
+    cursor: alerts.PlacesCursor | None = None
+    places = []
+    try:
+        for _ in range(3):
+            page = await alerts._page(consumer, wanted, cursor, 10)
+            assert page.items == []
+            found = None if page.next is None else decode_cursor(page.next, alerts.PlacesCursor)
+            assert found is None or isinstance(found, alerts.PlacesCursor)
+            cursor = found
+            places.append(None if cursor is None else cursor.places)
+    finally:
+        await consumer.stop()
+    assert places == [(700,), (200,), None]
 
 
 async def test_a_missing_topic_is_an_error(kafka: KafkaServer, app_id: str) -> None:

@@ -131,6 +131,37 @@ def test_a_message_that_was_sent_late_does_not_hide_the_last_word() -> None:
     assert clock.add(alert("A", quantity=1), alert("A", quantity=1)) == [True, False]
 
 
+def test_a_group_begins_anew_although_nobody_looked_at_the_clock_while_nothing_waited() -> None:
+    clock = Clock()
+    clock.add(alert("A"))
+    assert clock.send(30) == "A"
+    clock.now += 3_600_000
+    clock.add(alert("B"))
+    assert clock.send() == "" and clock.send(29) == "", "it waits for what comes with it"
+    clock.add(alert("C"))
+    assert clock.send(1) == "BC"
+
+
+def test_a_row_that_is_raised_twice_is_sent_once_whatever_was_said_between() -> None:
+    clock = Clock()
+    keys = [alert("", "key_expiring", id=f"key-{name}", detail=f"the key {name} expires") for name in "ab"]
+    switches = [alert(type="mode_switched", id=f"mode-{mode}", mode=mode) for mode in ("sold_out", "in_stock")]
+    for rows in (keys, switches):  # of two processes; of a worker that was killed
+        assert clock.add(*rows, *rows) == [True, True, False, False]
+
+
+def test_a_receiver_that_takes_a_part_is_not_failing() -> None:
+    clock = Clock(route(group_wait=0.0))
+    clock.add(alert("A"), alert("B"))
+    message = clock.due()
+    assert message is not None
+    clock.groups.failed(message, clock.now, clock.now)
+    message = clock.due()
+    assert message is not None and message.group.failing_since is not None
+    clock.groups.sent(message, 1, clock.now)
+    assert message.group.failing_since is None
+
+
 def test_what_was_given_up_is_no_repeat() -> None:
     clock = Clock(route(group_wait=0.0))
     clock.add(alert("A"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator
 from pathlib import Path
 from zoneinfo import ZoneInfo
@@ -12,7 +13,7 @@ import pytest
 from click.testing import CliRunner
 
 from stocktide.__main__ import cli
-from stocktide.agents.notify.config import AlertsConfig, read_alerts_file
+from stocktide.agents.notify.config import AlertsConfig, Kind, Receiver, read_alerts_file
 from stocktide.agents.notify.delivery import deliver
 from stocktide.agents.notify.robots import Content
 from stocktide.agents.notify.routing import Alert, decode_alert
@@ -125,6 +126,22 @@ async def test_names_are_no_markup(robots: Robots, tmp_path: Path, kind: str) ->
     await send(robots, config, kind, Content((), [alert(1, "[pay](http://x)", "<@all>\n# new **line**")]))
     text = robots.text(kind)
     assert "](" not in text and "<@" not in text and "**line" not in text and "\\n#" not in text
+
+
+@pytest.mark.parametrize("kind", ["slack", "webhook"])
+async def test_a_call_is_taken_although_the_body_of_its_answer_never_ends(kind: Kind) -> None:
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nok")
+        with contextlib.suppress(OSError):
+            await reader.read(-1)
+        writer.close()
+
+    async with await asyncio.start_server(answer, "127.0.0.1") as server, make_session(LOOPBACK) as session:
+        port = server.sockets[0].getsockname()[1]
+        secret = "whsec_" + "A" * 32 if kind == "webhook" else ""
+        receiver = Receiver(kind, kind, f"http://127.0.0.1:{port}/", secret, "en", ZoneInfo("UTC"))
+        result, count = await asyncio.wait_for(deliver(session, receiver, Content((), [alert(1)])), 10)
+    assert result.ok and count == 1
 
 
 @pytest.mark.parametrize("language", ["en", "zh"])

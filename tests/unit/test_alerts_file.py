@@ -90,6 +90,9 @@ def test_the_example_of_the_page_is_a_file_and_its_table_has_every_type(tmp_path
             "receivers[1].name: 'duty' is taken",
         ),
         ("routes:", "routes", "while scanning"),
+        ("from: 22:00", "from: 2026-13-45", "month must be in 1..12"),
+        ("kind: dingtalk", "kind: https://x.test/HUSH", "receivers[0].kind: Invalid enum value '(a URL)'"),
+        ("receiver: duty", "receiver: 'https://x.test/?k=HUSH'", "routes[0].receiver: there is no receiver '(a URL)'"),
     ],
 )
 def test_what_is_wrong_is_named_with_its_place(tmp_path: Path, written: str, instead: str, place: str) -> None:

@@ -12,6 +12,7 @@ from stocktide.agents.days.follower import DayFold
 from stocktide.agents.derive.days import JournalDays
 from stocktide.streams.contract.daily import Spread
 from stocktide.streams.contract.documents import encode
+from stocktide.tables.dead_letters.reader import CLOSED_STATES
 from stocktide.tables.ledger.raw_decision import RawDecision, decode_raw_decision
 from stocktide.tables.ledger.records import (
     Alert,
@@ -158,3 +159,16 @@ def test_what_share_of_durations_was_within_which_time_is_never_too_good() -> No
     assert Spread().within(0.95) is None
     assert Spread().with_each([-7]).within(0.95) == 0
     assert Spread().with_each([120]).within(0.95) == 120
+
+
+def test_what_was_sent_again_or_dropped_is_no_further_dead_letter() -> None:
+    stored = Stored()
+    rows = [
+        {"reason": "conflict", "of": None},
+        *({"reason": why, "of": {"partition": 0, "offset": 0}} for why in CLOSED_STATES),
+    ]
+    letters = [FakeRecord(at, json.dumps(row).encode(), timestamp=NOON) for at, row in enumerate(rows)]
+    stored.follow("dead-letters/0", *letters)
+    assert stored.row(f"dead-letters/{DAY}")["reasons"] == {"conflict": 1}
+    stored.follow("dead-letters/0", *letters[1:])
+    assert stored.row(f"dead-letters/{DAY}")["reasons"] == {"conflict": 1}

@@ -151,3 +151,13 @@ def test_a_row_without_detail_and_path_is_a_dead_letter_too() -> None:
     row = {"reason": "conflict", "topic": "orders", "partition": 1, "offset": 7, "at": rfc3339(0), "raw": "{}"}
     decoded = decode_row(orjson.dumps(row))
     assert decoded is not None and (decoded.detail, decoded.path, decoded.event) == ("", None, b"{}")
+
+
+def test_what_is_held_of_a_dead_letter_is_bounded_whatever_its_row_says() -> None:
+    huge = "x" * 100_000
+    stored = row(5, detail=huge, path=huge, raw=huge)
+    fold = DeadLetterFold(beginning=10)
+    fold.add(StoredDeadLetter(stored.place, huge.encode(), stored.row, stored.value))
+    (letter,) = fold.letters(ALL_STATES)
+    held = (letter.key or b"", letter.detail, letter.path or "", letter.beginning)
+    assert sum(map(len, held)) < 3_000 and letter.size == 100_000 and not letter.is_cut

@@ -14,10 +14,12 @@ from stocktide.doctor.command import judge_alerts, judge_encryption, shown_setti
 from stocktide.doctor.finding import Finding, Severity
 from stocktide.doctor.kafka_judgement import OFFSETS_TOPIC, ClusterView, GroupOffset, PartitionView, judge_cluster
 from stocktide.doctor.redis_server import COMMANDS, judge_permissions, judge_redis, missing_permissions
+from stocktide.errors import ServerUnreachable
 from stocktide.security import redact_url
 from stocktide.settings import Settings
 from stocktide.streams.kafka.admin import topic_settings
 from stocktide.streams.topics import CHANNEL_STOCK, JOURNAL, ORDERS, STOCK, TOPICS
+from stocktide.wait_for_servers import wait_for_redis
 from tests.harness.servers import RedisServer
 
 LUA = Path(__file__).parents[2] / "tables" / "ledger" / "lua"
@@ -275,6 +277,16 @@ def test_secrets_are_hidden() -> None:
     assert "STOCKTIDE_REDIS=rediss://user:***@host:6380/1" in lines
     assert redact_url("redis://host:1/0") == "redis://host:1/0"
     assert "secret" not in redact_url("redis://:secret@host:port/0")
+    for rest in ("u:secret/x@host:1", "u:x#secret@host", "u:secret?@host", "host:1/0?db=0&password=secret"):
+        assert "secret" not in redact_url(f"redis://{rest}") and "host" in redact_url(f"redis://{rest}")
+    assert "STOCKTIDE_KAFKA_SASL_PASSWORD=***" in shown_settings(Settings(kafka_sasl_password="a://secret"))
+
+
+@pytest.mark.parametrize("rest", ["u:secret/x@host", "u:secret#x@host", ":secret?x@host"])
+async def test_an_address_that_is_none_is_refused_without_its_password(rest: str) -> None:
+    with pytest.raises(ServerUnreachable) as caught:
+        await wait_for_redis(f"redis://{rest}", 0.1)
+    assert "secret" not in str(caught.value) and "%2F" in str(caught.value)
 
 
 def test_a_password_that_is_sent_in_the_clear_is_reported() -> None:

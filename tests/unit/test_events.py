@@ -314,3 +314,11 @@ def test_an_announcement_that_withdraws_every_line_needs_no_time_of_arrival() ->
     withdrawn = {name: EXPECTED[name] for name in EXPECTED if name != "eta"} | {"lines": line(quantity=0)}
     found = taken(withdrawn)
     assert isinstance(found, events.StockExpected) and found.eta is None
+
+
+@pytest.mark.parametrize("field", ["type", "priority"])
+def test_what_is_said_about_a_value_does_not_grow_with_it(field: str) -> None:
+    fields = {"type": "order.placed", "id": "1", "order_id": "o", "channel": "c", field: "x" * 100_000}
+    malformed = decode_event(msgspec.json.encode(fields))
+    assert isinstance(malformed, Malformed) and malformed.path == field
+    assert len(malformed.detail) <= events.DETAIL_CHARACTERS_MAX and "xxx" in malformed.detail
