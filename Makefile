@@ -41,7 +41,7 @@ check-all: setup $(TOOLS) ## the same, and fail where a program that some tests 
 
 packages: ## install the Debian packages that some tests need (as root)
 	@apt-get -qq update && apt-get -qq install --yes --no-install-recommends \
-	  chromium redis-server faketime nodejs npm prometheus systemd
+	  chromium redis-server faketime nodejs npm openssl prometheus systemd
 
 helm: setup ## install the Helm that tests the chart, where there is Go
 	@GOBIN=$(CURDIR)/$(BIN) go install helm.sh/helm/v3/cmd/helm@$(HELM)
@@ -74,7 +74,7 @@ bench-size: setup ## measure a shop of a million SKUs
 bench-compare: setup ## measure the usual ways of reserving stock beside Stocktide
 	@$(BIN)/python -m bench.compare
 
-soak: setup ## long fault runs and slow tests, an hour and more
+soak: setup $(TOOLS) ## long fault runs and slow tests, an hour and more
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m tests.soak
 
 docs: setup ## make the site of docs/ in build/docs; a warning, a dead link or a dead anchor is an error

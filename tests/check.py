@@ -19,12 +19,14 @@ from typing import IO
 from stocktide.embedded import EmbeddedKafka
 from tests.harness.process import started
 from tests.harness.servers import SHARED_KAFKA
-from tests.packages import CHROMIUM, CLOCKS, HELM, NODE, NPM, PROMETHEUS, SECOND_REDIS, SYSTEMD, warnings_about
+from tests.packages import CHROMIUM, CLOCKS, HELM, NODE, NPM, OPENSSL, PROMETHEUS, SECOND_REDIS, SYSTEMD, warnings_about
 
 # Tests of servers wait half of the time: more processes than the two cores of a small machine. The tests of a file
 # share a system and stay together; the files that take longest come first (tests/conftest.py).
 PROCESSES = 4
 TESTS = ("-m", "not soak", "-n", str(PROCESSES), "--dist", "loadfile", "--no-loadscope-reorder")
+# What `make check` warns of, where it is missing.
+NEEDED = (CHROMIUM, SECOND_REDIS, NODE, NPM, HELM, SYSTEMD, PROMETHEUS, OPENSSL)
 # Far beyond the ten minutes that all steps take on two cores; a step that hangs is ended and fails.
 STEP_SECONDS_MAX = 1_500
 
@@ -41,8 +43,7 @@ class CheckStep:
 async def main() -> int:
     """Run every step; 0 if all passed. With `--all`, a missing package is a failure too."""
     is_strict = "--all" in sys.argv[1:]
-    needed = (CHROMIUM, SECOND_REDIS, NODE, NPM, HELM, SYSTEMD, PROMETHEUS)
-    warnings = warnings_about(*needed, *([CLOCKS] if is_strict else []))
+    warnings = warnings_about(*NEEDED, *([CLOCKS] if is_strict else []))
     # Hundreds of processes of the tests import the same modules: each is compiled once.
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     with tempfile.TemporaryDirectory() as folder:

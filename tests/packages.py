@@ -68,6 +68,7 @@ HELM = Package(
 SYSTEMD = Package(
     "systemd", lambda: shutil.which("systemd-analyze") is not None, "the units of deploy/systemd are NOT verified"
 )
+OPENSSL = Package("openssl", lambda: shutil.which("openssl") is not None, "servers and APIs with TLS are NOT tested")
 CLOCKS = Package("faketime", lambda: find_faketime() is not None, "clocks that jump are NOT among the faults")
 NODE = Package("nodejs (20 or later)", lambda: find_node() is not None, "the JavaScript client is NOT tested")
 NPM = Package("npm, with what it installs in clients/js", has_client_tools, "types of that client are NOT checked")

@@ -9,12 +9,12 @@ import subprocess
 import sys
 
 from tests.check import say
-from tests.packages import CLOCKS, SECOND_REDIS, warnings_about
+from tests.packages import CLOCKS, NPM, SECOND_REDIS, warnings_about
 
 
 def main() -> int:
     """Run the tests between the warnings; pytest's status."""
-    warnings = [f"!!! {warning}" for warning in warnings_about(CLOCKS, SECOND_REDIS)]
+    warnings = [f"!!! {warning}" for warning in warnings_about(CLOCKS, SECOND_REDIS, NPM)]
     for warning in warnings:
         say(warning)
     status = subprocess.run([sys.executable, "-m", "pytest", "-m", "soak", "-s", "tests"], check=False).returncode

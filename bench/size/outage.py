@@ -66,7 +66,7 @@ class OrderTraffic:
         """Send orders for the duration; at the end, wait for the pending ones."""
         async with (
             EventProducer(self._kafka, APP_ID) as producer,
-            StocktideClient(self._api or "", REQUESTS_MAX) as client,
+            StocktideClient(self._api or "http://127.0.0.1", REQUESTS_MAX) as client,
         ):
             sending = asyncio.create_task(self._send_all(producer, client))
             try:

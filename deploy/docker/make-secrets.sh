@@ -16,6 +16,8 @@ random() {
 # Prometheus starts without it; `keys add metrics` fills it (docs/deployment.md).
 [ -e metrics_key ] || : > metrics_key
 digest=$(sha256sum < redis_password | cut -d ' ' -f 1)
+# That of an earlier run cannot be written.
+rm -f valkey.acl
 cat > valkey.acl <<ACL
 user default off
 user health on nopass -@all +ping

@@ -34,6 +34,8 @@ EVERYTHING = {
     "api.ingress.hosts[0]": "stock.example",
     "settings.STOCKTIDE_LOG_LEVEL": "DEBUG",
     "settingsSecrets[0]": "intake",
+    "alertsSecret": "a",
+    "mappingsConfigMap": "m",
 }
 
 
@@ -107,6 +109,9 @@ def test_every_variable_is_a_setting_and_every_file_is_mounted(
         assert set(mounted.values()) == {volume["name"] for volume in spec["volumes"]} | set(claims)
         assert mounted[str(settings.data)] == "data"
         assert spec["terminationGracePeriodSeconds"] > settings.drain_seconds + 10
+        publishes = container["name"] == "worker" and settings.worker_role != "decide"
+        assert ("/etc/stocktide/mappings" in mounted) == is_everything == ("STOCKTIDE_MAPPINGS" in environ)
+        assert ("STOCKTIDE_ALERTS_FILE" in environ) == (is_everything and publishes)
 
 
 @pytest.mark.parametrize("values", VALUES, ids=lambda file: file.stem)

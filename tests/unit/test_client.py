@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import ast
 import asyncio
+import copy
 import itertools
-from collections.abc import AsyncIterator
+import pickle
+import socket
+import threading
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -13,7 +19,8 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
-from stocktide.client import ApiError, Retry
+from stocktide import client as package
+from stocktide.client import ApiError, Client, NoApiResponse, Retry, StocktideError, SyncClient
 from stocktide.client.feed import FeedFrame, read_frames
 from stocktide.client.http import ApiResponse
 from stocktide.loadtest.client.http import StocktideClient
@@ -125,3 +132,62 @@ async def test_frames_are_whole_whatever_their_chunks_and_line_ends(size: int) -
 def test_an_event_goes_to_the_topic_and_key_that_keep_its_order() -> None:
     assert record_of({"type": "order.paid", "order_id": "o1"})[:2] == ("orders", b"o1")
     assert record_of({"type": "stock.counted", "warehouse": "SH1"})[:2] == ("movements", b"SH1")
+
+
+def test_a_type_checker_sees_each_name_and_no_other() -> None:
+    body = ast.parse(Path(str(package.__file__)).read_text()).body
+    checked = next(each for each in body if isinstance(each, ast.If) and ast.unparse(each.test) == "TYPE_CHECKING")
+    imports = [each for each in [*body, *checked.body] if isinstance(each, ast.ImportFrom) and each.level == 1]
+    assert sorted(name.name for each in imports for name in each.names) == sorted(package.__all__)
+    # With it any misspelt name has a type.
+    assert "__getattr__" not in {each.name for each in body if isinstance(each, ast.FunctionDef)}
+    assert all(getattr(package, name) is not None for name in package.__all__)
+
+
+@pytest.mark.parametrize("again", [copy.copy, lambda error: pickle.loads(pickle.dumps(error))], ids=["copy", "pickle"])
+def test_an_error_reaches_another_process_as_it_is(again: Callable[[StocktideError], StocktideError]) -> None:
+    lost, refused = again(NoApiResponse("timeout", "no answer")), again(ApiError("no", 409, {"code": "not_now"}))
+    assert isinstance(lost, NoApiResponse) and (lost.reason, str(lost), lost.code) == (
+        "timeout",
+        "no answer",
+        "no_answer",
+    )
+    assert isinstance(refused, ApiError) and (refused.status, refused.code) == (409, "not_now")
+
+
+@pytest.mark.parametrize("api", ["127.0.0.1:8080", [], ["http://a", "b"]])
+def test_an_address_that_no_attempt_can_reach_is_refused_at_once(api: str | list[str]) -> None:
+    with pytest.raises(StocktideError, match="http://"):
+        Client(api)
+
+
+def test_a_client_without_asyncio_keeps_nobody_waiting_that_is_not_open() -> None:
+    client = SyncClient("http://127.0.0.1:1")
+    with pytest.raises(StocktideError, match="with"):
+        client.stock("A")
+    with client:
+        pass
+    with pytest.raises(StocktideError, match="with"):
+        next(client.stocks())
+
+
+def test_its_end_ends_the_calls_and_feeds_of_other_threads() -> None:
+    ended: list[str] = []
+
+    def follow(client: SyncClient, of: str) -> None:
+        try:
+            client.stock("A") if of == "stock" else next(iter(client.feed("own")))
+        except StocktideError as error:
+            ended.append(f"{of}: {error}")
+
+    # It accepts, and never answers.
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        with SyncClient(f"http://127.0.0.1:{server.getsockname()[1]}") as client:
+            threads = [threading.Thread(target=follow, args=(client, of), daemon=True) for of in ("stock", "feed")]
+            for thread in threads:
+                thread.start()
+            for _ in threads:
+                server.accept()
+        for thread in threads:
+            thread.join(timeout=10)
+    assert sorted(ended) == [f"{of}: the client was closed during this call" for of in ("feed", "stock")]

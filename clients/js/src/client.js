@@ -139,13 +139,13 @@ class Orders {
   /**
    * @param {"pay" | "cancel" | "extend" | "change"} action
    * @param {string} orderId
-   * @param {object} body
+   * @param {{id?: string | null}} body
    * @returns {Promise<Schemas["Order"]>}
    */
   #send(action, orderId, body) {
     const names = { order_id: orderId };
-    // One id for all attempts.
-    const own = { id: newId(), ...body };
+    // One id for all attempts, also where the caller's is undefined.
+    const own = { ...body, id: body.id ?? newId() };
     return this.client.http.read("POST", `/v1/orders/{order_id}/${action}`, { path: names, body: own, retry: true });
   }
 }

@@ -151,7 +151,6 @@ export class Feed {
   /** @param {AbortSignal} signal */
   async #run(signal) {
     for (let attempt = 1; !signal.aborted; attempt += 1) {
-      this.#become("connecting");
       const error = await this.#connect(signal);
       if (signal.aborted) return;
       if (this.#synced || error.code === "selected") attempt = 1;
@@ -184,6 +183,7 @@ export class Feed {
       frame: (frame) => { if (!connection.signal.aborted) this.#receive(frame); },
     };
     try {
+      this.#become("connecting");
       if (this.transport === "sse") return await readEventStream(this.http, this.#url({}), receiver, connection.signal);
       return await this.#runSocket(receiver, connection.signal);
     } catch (error) {
@@ -323,7 +323,8 @@ export class Feed {
       try {
         listener(...details);
       } catch (cause) {
-        // The same event would come again, and fail again.
+        // The same event would come again, and fail again; so would the news that the feed has ended.
+        this.#listeners.get(event)?.delete(listener);
         throw new StocktideError("listener_failed", `a listener of \`${event}\` threw: ${cause}`, { cause });
       }
     }

@@ -151,7 +151,7 @@ function isRepeatable(method, options) {
   if (new Headers(options.headers).has("If-Match")) return false;
   if (method === "PUT") return true;
   const body = /** @type {any} */ (options.body);
-  return method === "POST" && typeof body === "object" && body !== null && "id" in body;
+  return method === "POST" && (body?.id ?? null) !== null;
 }
 
 /**

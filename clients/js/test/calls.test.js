@@ -104,3 +104,20 @@ test("the key is asked for before each call", async () => {
   await client.channelStock(CHANNEL, { limit: 1 });
   assert.equal(asked, 2);
 });
+
+test("an id that is undefined is made, and what has none is not sent again", async (t) => {
+  const { proxy, client } = await connectByProxy(t);
+  const sku = unique("sku");
+  await receive(connect(), sku, 10);
+  const order = line(sku, 4);
+  await client.orders.place(order);
+  proxy.drop();
+  proxy.losing = 1;
+  const part = { id: undefined, lines: [{ sku, quantity: 1 }] };
+  assert.equal((await client.orders.cancel(order.order_id, part)).replayed, true);
+  assert.equal((await client.stock(sku)).available, 7);
+  proxy.losing = 9;
+  const path = { order_id: order.order_id };
+  await errorOf(client.request("POST", "/v1/orders/{order_id}/cancel", { path, body: part }));
+  assert.equal(proxy.losing, 8);
+});

@@ -181,6 +181,26 @@ test("a listener that fails ends the feed and is named", async (t) => {
   assert.ok(seen.errors[0].cause instanceof RangeError);
 });
 
+test("a listener that fails before there is a connection ends the feed too", async (t) => {
+  const seen = record(t, connect().feed(CHANNEL));
+  seen.feed.on("state", () => { throw new Error("mine"); });
+  await until(() => seen.errors.length > 0);
+  assert.deepEqual([seen.errors[0].code, seen.isFinal, seen.feed.state], ["listener_failed", true, "closed"]);
+});
+
+test("a feed that is closed or paused as it begins to connect opens nothing", async (t) => {
+  const { proxy, client } = await connectByProxy(t);
+  for (const [end, state] of /** @type {const} */ ([["close", "closed"], ["pause", "idle"]])) {
+    for (const transport of /** @type {const} */ (["sse", "websocket"])) {
+      const { feed } = record(t, client.feed(CHANNEL, { transport }));
+      feed.on("state", (now) => { if (now === "connecting") feed[end](); });
+      await until(() => feed.state === state);
+    }
+  }
+  await client.channels();
+  assert.equal(proxy.connections, 1);
+});
+
 test("a ticket opens one connection and no second one", async () => {
   const client = connect();
   const { ticket } = await client.request("POST", "/v1/feeds/tickets");

@@ -83,14 +83,22 @@ async def test_its_types_fit_and_are_those_of_the_api(tmp_path: Path) -> None:
 
 @pytest.mark.soak
 @needs_tools
-async def test_the_packed_client_has_types_in_another_project(tmp_path: Path) -> None:
-    packed = (await run_in(CLIENT, "npm", "pack", "--silent", "--pack-destination", tmp_path)).split()[-1]
-    await run_in(tmp_path, "npm", "install", "--offline", f"./{packed}")
-    tsc = (TOOLS / "tsc", "--noEmit", "--strict", "--module", "NodeNext", "--target", "ES2022", "--types", "")
+@pytest.mark.parametrize("way", ["packed", "folder"])
+async def test_the_client_has_types_in_another_project(tmp_path: Path, way: str) -> None:
+    if way == "packed":
+        packed = (await run_in(CLIENT, "npm", "pack", "--silent", "--pack-destination", tmp_path)).split()[-1]
+        await run_in(tmp_path, "npm", "install", "--offline", f"./{packed}")
+    else:
+        assert "`npm ci && npm run prepack`" in (CLIENT / "README.md").read_text()
+        await run_in(CLIENT, "npm", "run", "prepack")
+        await run_in(tmp_path, "npm", "install", "--offline", CLIENT)
+    # A list of no types cannot be said on the command line.
+    options = {"noEmit": True, "strict": True, "module": "NodeNext", "target": "ES2022", "types": []}
+    (tmp_path / "tsconfig.json").write_text(json.dumps({"compilerOptions": options}))
     head = 'import { createClient } from "@stocktide/client";\nconst client = createClient({ key: "" });\n'
     (tmp_path / "right.ts").write_text(head + "export const name: string = (await client.stock('A')).sku;\n")
     (tmp_path / "package.json").write_text('{"type": "module"}')
-    await run_in(tmp_path, *tsc, "right.ts")
+    await run_in(tmp_path, TOOLS / "tsc")
     (tmp_path / "wrong.ts").write_text(head + "await client.request('GET', '/v1/order');\n")
     with pytest.raises(AssertionError, match="TS2345"):
-        await run_in(tmp_path, *tsc, "wrong.ts")
+        await run_in(tmp_path, TOOLS / "tsc")

@@ -68,11 +68,13 @@ _MODULES = {
 }
 
 
-def __getattr__(name: str) -> Any:
-    if name not in __all__:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = globals()[name] = getattr(import_module(f".{_MODULES.get(name, 'documents')}", __name__), name)
-    return value
+if not TYPE_CHECKING:
+    # A checker that saw it would take any misspelt name.
+    def __getattr__(name: str) -> Any:
+        if name not in __all__:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        value = globals()[name] = getattr(import_module(f".{_MODULES.get(name, 'documents')}", __name__), name)
+        return value
 
 
 def __dir__() -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copyreg
 from inspect import cleandoc
 from typing import Any
 
@@ -11,6 +12,10 @@ class StocktideError(Exception):
 
     def __init__(self, message: str | None = None) -> None:
         super().__init__(cleandoc(self.__doc__ or "") if message is None else message)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # A process of a pool hands its errors on, whatever a class takes to make one.
+        return copyreg.__newobj__, (type(self), *self.args), self.__dict__  # type: ignore[attr-defined]
 
 
 class ApiError(StocktideError):

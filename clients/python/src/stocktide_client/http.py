@@ -17,7 +17,7 @@ from urllib.parse import quote, urlencode
 import aiohttp
 import msgspec
 
-from .errors import ApiError, NoApiResponse
+from .errors import ApiError, NoApiResponse, StocktideError
 
 KEY_VARIABLE = "STOCKTIDE_KEY"
 JSON = "application/json"
@@ -93,6 +93,9 @@ class HttpClient:
         retry: Retry | None = None,
     ) -> None:
         self.apis = [address.rstrip("/") for address in ([api] if isinstance(api, str) else api)]
+        if not self.apis or not all(address.startswith(("http://", "https://")) for address in self.apis):
+            # A feed would try such an address for ever.
+            raise StocktideError(f"an API has an address with http:// or https://, not {api!r}")
         self.retry = retry or Retry()
         self._next_api = cycle(self.apis)
         self._requests_max = requests_max

@@ -6,12 +6,15 @@ In: a `Client`, which runs in a thread of its own. Out: its answers, when they a
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Iterable, Iterator, Sequence
+from concurrent.futures import CancelledError
 from typing import Any, Generic, Self, TypeVar
 
 from .client import Client, Fields, OrderOutcome
 from .documents import Alert, ChannelUpdate, Movement, Order, PolicyLevel, Reset, Resumed, Status, Stock, Synced
+from .errors import StocktideError
 from .feed import Feed, FeedTransport
 from .http import Retry
 
@@ -26,15 +29,20 @@ class SyncClient:
         self._client = Client(api, key=key, retry=retry)
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="stocktide-client", daemon=True)
+        # Nothing is given to a loop that does not run: it would be waited for for ever.
+        self._is_open = False
+        self._opening = threading.Lock()
 
     def __enter__(self) -> Self:
         self._thread.start()
+        self._is_open = True
         self._run(self._client.__aenter__())
         return self
 
     def __exit__(self, *error: Any) -> None:
-        self._run(self._client.__aexit__(*error))
-        self._run(self._loop.shutdown_asyncgens())
+        with self._opening:
+            self._is_open = False
+        asyncio.run_coroutine_threadsafe(self._end(), self._loop).result()
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
@@ -121,9 +129,15 @@ class SyncClient:
     # In the thread of the client
 
     def _run(self, call: Coroutine[Any, Any, _T]) -> _T:
-        running = asyncio.run_coroutine_threadsafe(call, self._loop)
+        with self._opening:
+            if not self._is_open:
+                call.close()
+                raise StocktideError("a client is opened by `with`, and closed at its end")
+            running = asyncio.run_coroutine_threadsafe(call, self._loop)
         try:
             return running.result()
+        except CancelledError as error:
+            raise StocktideError("the client was closed during this call") from error
         except BaseException:
             # An interrupted caller does not wait for it any more.
             running.cancel()
@@ -140,8 +154,18 @@ class SyncClient:
                 yield item[0]
         finally:
             # The end of the client has closed what it had open.
-            if not self._loop.is_closed():
-                self._run(_close(items))
+            if self._is_open:
+                with contextlib.suppress(StocktideError):
+                    self._run(_close(items))
+
+    async def _end(self) -> None:
+        """End what other threads wait for, as a feed that one of them follows."""
+        others = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in others:
+            task.cancel()
+        await asyncio.gather(*others, return_exceptions=True)
+        await self._client.__aexit__()
+        await self._loop.shutdown_asyncgens()
 
 
 class SyncFeed(Generic[_Update]):

@@ -59,7 +59,12 @@ securityContext:
 {{- end }}
 {{- end }}
 
-{{- define "stocktide.secretMounts" -}}
+{{- define "stocktide.fileMounts" -}}
+{{- if .Values.mappingsConfigMap }}
+- name: mappings
+  mountPath: /etc/stocktide/mappings
+  readOnly: true
+{{- end }}
 {{- range $server := list "kafka" "redis" }}
 {{- $of := get $.Values $server }}
 {{- if $of.passwordSecret }}
@@ -75,7 +80,12 @@ securityContext:
 {{- end }}
 {{- end }}
 
-{{- define "stocktide.secretVolumes" -}}
+{{- define "stocktide.fileVolumes" -}}
+{{- if .Values.mappingsConfigMap }}
+- name: mappings
+  configMap:
+    name: {{ .Values.mappingsConfigMap }}
+{{- end }}
 {{- range $server := list "kafka" "redis" }}
 {{- $of := get $.Values $server }}
 {{- if $of.passwordSecret }}
