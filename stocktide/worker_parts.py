@@ -125,8 +125,7 @@ class Worker:
             self._reporting.cancel()
             await self._reporter.remove()
         await self._producer.stop()
-        await end(*self._senders)
-        await asyncio.gather(*(role.stop() for role in self._roles))
+        await asyncio.gather(end(*self._senders), *(role.stop() for role in self._roles))
         await self._kafka_probe.stop()
 
     def troubles(self) -> list[str]:
