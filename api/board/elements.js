@@ -29,8 +29,8 @@ export function skuLink(sku) {
 }
 
 /** A table that scrolls sideways where it does not fit; what scrolls has to be reached by keyboard. */
-export function scrolling(label, table, kind = "") {
-  return element("div", { class: `scroll ${kind}`, tabindex: "0", role: "region", "aria-label": label }, table);
+export function scrolling(label, table, role = "region") {
+  return element("div", { class: "scroll", tabindex: "0", role, "aria-label": label }, table);
 }
 
 /** A field of a form with its label. */

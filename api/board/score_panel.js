@@ -1,8 +1,9 @@
 // The health score by day, and what it is made of.
 
 import { download } from "./download.js";
-import { element, scrolling } from "./elements.js";
+import { element } from "./elements.js";
 import { Part, reasonOf } from "./states.js";
+import { tableOf } from "./tables.js";
 import * as texts from "./words/reports.js";
 
 const DAYS = 30;
@@ -64,10 +65,8 @@ export class ScorePanel {
 
   #table(label, keys, rows) {
     const { words } = this.context;
-    const heads = keys.map((key, index) => element("th", { scope: "col", class: index && key !== "reports.score_bar" ? "number" : null, text: words(key) }));
-    return scrolling(words(label), element("table", { class: "score" },
-      element("caption", { class: "visually-hidden", text: words(label) }),
-      element("thead", {}, element("tr", {}, ...heads)), element("tbody", {}, ...rows)));
+    const heads = keys.map((key, index) => (index && key !== "reports.score_bar" ? [words(key)] : words(key)));
+    return tableOf("score", words(label), heads, rows);
   }
 
   #name(name) {

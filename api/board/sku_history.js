@@ -1,6 +1,7 @@
 // The changes of a SKU, oldest first, read page by page from the newest back, and what caused each.
 
 import { element, modeBadge, moment } from "./elements.js";
+import { tableOf } from "./tables.js";
 
 // Changes of one read; a chart of a thousand is still readable.
 const PAGE_CHANGES = 200;
@@ -108,8 +109,8 @@ export function switchBadges(context, change) {
 /** The changes as a table, newest first. */
 export function changesTable(context, items) {
   const { words, format } = context;
-  const heads = ["time", "cause", "change", "after", "modes"].map((name) =>
-    element("th", { scope: "col", class: name === "change" || name === "after" ? "number" : null, text: words(`sku.${name}`) }));
+  const text = (name) => words(`sku.${name}`);
+  const heads = [text("time"), text("cause"), [text("change")], [text("after")], text("modes")];
   const rows = items.toReversed().map((change) => {
     const { kind, about } = causeTexts(context, change);
     const cause = element("td", {}, kind, about ? element("div", { class: "aside anywhere", text: about }) : "");
@@ -120,6 +121,5 @@ export function changesTable(context, items) {
       element("td", { class: change.after.available < 0 ? "number negative" : "number", text: format.number(change.after.available) }),
       element("td", {}, ...switchBadges(context, change)));
   });
-  const caption = element("caption", { class: "visually-hidden", text: words("sku.changes") });
-  return element("table", { class: "sku-changes" }, caption, element("thead", {}, element("tr", {}, ...heads)), element("tbody", {}, ...rows));
+  return tableOf("sku-changes", words("sku.changes"), heads, rows);
 }

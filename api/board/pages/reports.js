@@ -1,9 +1,10 @@
 // The daily report of a channel, to read and to keep.
 
 import { download } from "../download.js";
-import { choice, element, field, scrolling } from "../elements.js";
+import { choice, element, field } from "../elements.js";
 import { ScorePanel } from "../score_panel.js";
 import { Part, reasonOf } from "../states.js";
+import { tableOf } from "../tables.js";
 
 const COUNTS = ["orders", "units", "accepted", "partial", "rejected", "preorders", "preordered_units", "shorts", "short_units", "mode_changes", "complaints"];
 const DURATIONS = ["decided_ms", "published_ms"];
@@ -123,10 +124,7 @@ class ReportsPage {
 
   table(label, keys, rows) {
     const { words } = this.context;
-    const heads = keys.map((key, index) => element("th", { scope: "col", class: index ? "number" : null, text: words(key) }));
-    return scrolling(words(label), element("table", { class: "score" },
-      element("caption", { class: "visually-hidden", text: words(label) }),
-      element("thead", {}, element("tr", {}, ...heads)), element("tbody", {}, ...rows)));
+    return tableOf("score", words(label), keys.map((key, index) => (index ? [words(key)] : words(key))), rows);
   }
 }
 

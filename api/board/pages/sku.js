@@ -1,6 +1,6 @@
 // One SKU: why so many of it are available, over time and by cause, and who waits for it.
 
-import { element, scrolling } from "../elements.js";
+import { element } from "../elements.js";
 import { HistoryChart } from "../history_chart.js";
 import { CHANNELS_MAX, LiveOffers } from "../live.js";
 import { poll } from "../poll.js";
@@ -156,9 +156,8 @@ class SkuPage {
     else this.history.show(null);
     this.chart.show(items);
     const cut = isCut ? [element("p", { class: "aside", text: words("sku.searched") })] : [];
-    const label = words("sku.changes");
     const scrolled = this.table.body.firstElementChild?.scrollTop ?? 0;
-    this.table.show([scrolling(label, changesTable(this.context, items), "sku-changes-scroll"), ...cut]);
+    this.table.show([changesTable(this.context, items), ...cut]);
     this.table.body.firstElementChild.scrollTop = scrolled;
   }
 }
