@@ -57,7 +57,7 @@ export class OrderDetail {
     fact("channel", nameOf(order.channel));
     fact("units", format.number(unitsOf(order)));
     fact("placed", moment(this.context, order.placed_at));
-    if (order.expires_at) fact("expires", moment(this.context, order.expires_at), ` (${format.ago(order.expires_at)})`);
+    if (order.expires_at) fact("expires", moment(this.context, order.expires_at), " (", moment(this.context, order.expires_at, "ago"), ")");
     if (order.buyer) fact("buyer", nameOf(order.buyer));
     const choice = order.choice_due ? [element("p", { class: "banner", text: words("orders.choice_due") })] : [];
     return element("div", {}, ...choice, facts);
