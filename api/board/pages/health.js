@@ -40,7 +40,7 @@ class HealthPage {
   async read(signal) {
     try {
       const health = await this.context.client.request("GET", "/v1/health", { signal });
-      this.part.show([this.summary(health), this.parts(health.parts), this.processes(health.processes)]);
+      this.part.show([this.summary(health), this.parts(health.parts), ...this.processes(health.processes)]);
     } catch (error) {
       if (!signal.aborted) this.part.failed(error, () => this.reading.now());
     }
@@ -60,10 +60,11 @@ class HealthPage {
 
   processes(processes) {
     const { words } = this.context;
-    if (!processes?.length) return "";
+    if (!processes?.length) return [];
     const heads = ["health.process", "parts.state", "health.kind", "health.heard", "health.detail"];
     const rows = processes.map((each) => this.row(nameOf(each.process), each, words(`health.kind_${each.kind}`)));
-    return this.table("health.processes", heads, rows);
+    const title = element("h3", { class: "note", text: words("health.processes") });
+    return [title, this.table("health.processes", heads, rows)];
   }
 
   row(name, { state, seconds, detail }, third) {

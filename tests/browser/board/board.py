@@ -41,8 +41,8 @@ async def opened(
 
 
 async def check_page(page: BrowserPage, picture: Path) -> None:
-    """It fits, everyone can use it, no name sticks out, and nothing failed. Keeps a picture. On a telephone nothing in it
-    is scrolled sideways."""
+    """It fits, everyone can use it, no name sticks out, and nothing failed; on a telephone nothing in it is scrolled
+    sideways. Keeps a picture."""
     await page.picture(picture)
     assert await page.evaluate("document.documentElement.scrollWidth <= innerWidth"), "it scrolls sideways"
     if page.view.viewport_size == {"width": NARROW, "height": HEIGHT}:

@@ -7,6 +7,7 @@ from pathlib import Path
 from playwright.async_api import expect
 
 from tests.browser.board.board import NARROW, WIDE, check_page, opened
+from tests.browser.board.conftest import POLICY
 from tests.browser.board.test_operation import conflict
 from tests.browser.chromium import Chromium
 from tests.harness.api_client import ApiTestClient, unique_name
@@ -37,9 +38,12 @@ async def test_a_row_is_a_block_that_names_its_columns_and_is_still_a_row(
 async def test_nothing_is_scrolled_sideways_on_a_telephone(
     chromium: Chromium, shop: ApiTestClient, running: RunningSystem, tmp_path: Path
 ) -> None:
-    sku = await shop.receive_new(9)
+    sku, channel = await shop.receive_new(9), "a-channel-whose-name-needs-all-of-its-line"
+    assert (await shop.put(f"/v1/policies/{channel}/{sku}", POLICY)).status == 200
     order = await conflict(shop, sku)
+    assert (await shop.place(sku, 6, channel=channel)).status == 201
     pages = {
+        f"#/sku/{sku}": ".sku-changes .switch",
         "#/stock": ".stock tbody td",
         f"#/orders/{order}": ".order-lines tbody td",
         "#/dead-letters": ".requests",
