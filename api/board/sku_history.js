@@ -2,6 +2,7 @@
 
 import { element, modeBadge, moment } from "./elements.js";
 import { tableOf } from "./tables.js";
+import * as texts from "./words/causes.js";
 
 // Changes of one read; a chart of a thousand is still readable.
 const PAGE_CHANGES = 200;
@@ -77,14 +78,9 @@ function deltaOf({ change }) {
   return sum;
 }
 
-const KINDS = new Set([
-  "place", "pay", "cancel", "change", "expire", "ship", "take_back", "assign", "receive", "adjust", "count", "transfer",
-  "void", "expect", "reserve", "release", "reroute", "set_policy", "repair",
-]);
-
 /** The kind of a cause as words, and what it was about: an order, a warehouse, a channel, an actor. */
 export function causeTexts({ words }, { cause }) {
-  const kind = KINDS.has(cause.kind) ? words(`causes.${cause.kind}`) : cause.kind;
+  const kind = cause.kind in texts.en ? words(`causes.${cause.kind}`) : cause.kind;
   const about = cause.order_id ?? cause.warehouse ?? cause.channel ?? cause.actor ?? "";
   return { kind, about };
 }

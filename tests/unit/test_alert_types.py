@@ -1,13 +1,11 @@
-"""The table of alert types against what the code raises, and the names on the board."""
+"""The table of alert types against what the code raises."""
 
 from __future__ import annotations
 
 import re
 from pathlib import Path
 
-import pytest
-
-from stocktide.streams.contract.alert_types import ALERT_TYPES, Language, alert_type
+from stocktide.streams.contract.alert_types import ALERT_TYPES, alert_type
 
 ROOT = Path(__file__).parents[2]
 # `alerts.add('…'`, `system_alert("…"`, `type = "…"` beside a document of an alert, and the types that variables hold.
@@ -32,11 +30,3 @@ def test_the_table_has_every_type_that_is_raised_and_no_other() -> None:
 def test_a_type_of_a_newer_version_is_a_warning_under_its_own_name() -> None:
     found = alert_type("brand_new")
     assert (found.severity, found.name("en"), found.name("zh")) == ("warning", "brand_new", "brand_new")
-
-
-@pytest.mark.parametrize("language", ["en", "zh"])
-def test_the_board_names_every_type_as_messages_do(language: Language) -> None:
-    words = (ROOT / "api/board/words/alerts.js").read_text()
-    (texts,) = re.findall(rf"^export const {language} = \{{\n(.*?)^\}};", words, re.DOTALL | re.MULTILINE)
-    named = dict(re.findall(r'^  type_(\w+): "(.*)",$', texts, re.MULTILINE))
-    assert named == {name: about.name(language) for name, about in ALERT_TYPES.items()}

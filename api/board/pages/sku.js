@@ -48,7 +48,7 @@ class SkuPage {
     this.earlier = element("button", { type: "button", text: words("sku.earlier"), on: { click: () => this.readEarlier() } });
     const [table, tablePart] = titled("changes", "changes-panel");
     this.table = tablePart;
-    table.append(element("div", { class: "pager" }, this.earlier));
+    table.append(element("div", { class: "pager", hidden: true }, this.earlier));
     const queue = parts.find(([name]) => name === "queue")[1];
     const all = element("a", { href: `#/queue?sku=${encodeURIComponent(this.sku)}`, text: words("sku.queue_all") });
     queue.firstElementChild.append(all);
