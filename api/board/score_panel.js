@@ -25,7 +25,7 @@ export class ScorePanel {
     const { words, client } = this.context;
     try {
       const page = await client.http.read("GET", PATH, { query: { days: DAYS }, signal });
-      if (page.items.length) this.part.draw(page.items, () => [...this.#parts(page.items[0]), this.#days(page.items)]);
+      if (page.items.length) this.part.draw(page.items, () => [...this.#parts(page.items[0]), ...this.#days(page.items)]);
       else this.part.empty(words("reports.no_score"), words("reports.no_score_hint"));
     } catch (error) {
       if (!signal?.aborted) this.part.failed(error, () => this.read(signal));
@@ -60,7 +60,8 @@ export class ScorePanel {
       element("th", { scope: "row", text: day }),
       element("td", { class: "number", text: score === null ? words("reports.no_data") : format.number(score) }),
       element("td", {}, score === null ? "" : element("meter", { min: "0", max: "100", low: "60", high: "85", optimum: "100", value: String(score), "aria-label": day }))));
-    return this.#table("reports.score_days", ["reports.day", "reports.score", "reports.score_bar"], rows);
+    const title = element("h3", { class: "note", text: words("reports.score_days") });
+    return [title, this.#table("reports.score_days", ["reports.day", "reports.score", "reports.score_bar"], rows)];
   }
 
   #table(label, keys, rows) {

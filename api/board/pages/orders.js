@@ -110,7 +110,7 @@ class OrdersPage {
   }
 
   show({ items, next, stale }) {
-    const { words } = this.context;
+    const { words, format } = this.context;
     this.context.say(words("orders.found", { count: items.length }));
     this.paging.show(next);
     if (!items.length) {
@@ -119,7 +119,9 @@ class OrdersPage {
     }
     const names = ["id", "channel", "state", "lines", "units", "placed", "promised"];
     const heads = names.map((name) => (name === "units" ? [words("orders.units")] : words(`orders.${name}`)));
-    this.part.show([tableOf("orders", words("orders.caption"), heads, items.map((order) => this.row(order)))], { stale });
+    const table = tableOf("orders", words("orders.caption"), heads, items.map((order) => this.row(order)));
+    const readAt = words("parts.read_at", { time: format.time(Date.now()) });
+    this.part.show([table, element("p", { class: "note", text: readAt })], { stale });
   }
 
   row(order) {

@@ -100,7 +100,8 @@ class ReportsPage {
     const known = (value) => (value === null ? words("reports.no_data") : format.number(value));
     const fact = (name) => element("div", {}, element("dt", { text: words(`reports.c_${name}`) }), element("dd", { text: known(report[name]) }));
     const zone = words("reports.zone", { zone: report.time_zone });
-    const note = element("p", { class: "note", text: report.over ? zone : `${zone} ${words("reports.not_over")}` });
+    const open = `${words("reports.not_over")} ${words("parts.read_at", { time: format.time(Date.now()) })}`;
+    const note = element("p", { class: "note", text: report.over ? zone : `${zone} ${open}` });
     return [note, element("dl", { class: "facts" }, ...COUNTS.map(fact)), this.rejections(report), this.durations(report)];
   }
 

@@ -33,6 +33,7 @@ async def test_orders_are_found_by_sku_state_and_channel(
     page = await opened(chromium, running, "#/orders")
     await open_orders(page, "jar")
     await page.until(f"{IDS}.sort().join() === 'jar-1,jar-2'")
+    assert "Read at " in await page.evaluate(BODY)
     await check_page(page, tmp_path / "orders.png")
     await page.view.get_by_label("State").select_option("paid")
     await page.view.get_by_role("button", name="Search").click()
