@@ -70,16 +70,15 @@ export class HistoryChart {
         stroke: this.colours.line, width: 2, fill: `${this.colours.line}1f`, paths: uPlot.paths.stepped({ align: 1 }), points: { show: false },
       }],
       axes: [
-        { ...axis, space: TIME_SPACE, incrs: TIME_STEPS, values: (_, splits) => this.#times(splits) },
+        { ...axis, space: TIME_SPACE, incrs: TIME_STEPS, values: (_, splits, __, ___, step) => this.#times(splits, step) },
         { ...axis, size: 58, values: (_, splits) => splits.map((each) => (Number.isInteger(each) ? format.compact(each) : "")) },
       ],
       hooks: { draw: [(plot) => this.#mark(plot)] },
     };
   }
 
-  #times(splits) {
+  #times(splits, step) {
     const { locale } = this.context.format;
-    const step = splits.length > 1 ? splits[1] - splits[0] : DAY_S;
     const parts = step >= DAY_S ? { month: "short", day: "numeric" } : step >= 60 ? { hour: "2-digit", minute: "2-digit" } : { timeStyle: "medium" };
     const times = new Intl.DateTimeFormat(locale, parts);
     return splits.map((each) => times.format(new Date(each * 1000)));
