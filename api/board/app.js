@@ -1,11 +1,14 @@
 // The shell: language, theme, sign-in, navigation, and the page that the address names.
 
 import { Connection } from "./connection.js";
-import { element } from "./elements.js";
+import { element, renewMoments } from "./elements.js";
 import { makeFormat } from "./format.js";
 import { FIRST, GROUPS, PAGES } from "./pages.js";
 import { client, signIn } from "./session.js";
 import { chooseLanguage, chosenLanguage, LANGUAGES, makeWords, translate } from "./words.js";
+
+// "In 7 min" is true for seconds at least.
+const RENEW_MS = 5_000;
 
 const at = (id) => document.getElementById(id);
 
@@ -173,6 +176,7 @@ context.connection = new Connection(context);
 at("page").hidden = false;
 drawShell();
 openPage({ focus: wasAsked });
+setInterval(() => renewMoments(context), RENEW_MS);
 addEventListener("hashchange", () => {
   context.route = routeOf(location.hash);
   openPage({ focus: true });

@@ -17,10 +17,18 @@ export function nameOf(text) {
   return element("span", { class: "name" }, ...words.flatMap((word, index) => (index ? [element("wbr"), word] : [word])));
 }
 
-/** A moment; its title has the time of day. */
+/** A moment; its title has the time of day. What is said from now, `as` "ago", is kept true by `renewMoments`. */
 export function moment(context, at, as = "dateTime") {
   const { format } = context;
-  return element("time", { datetime: at, title: format.dateTime(at), text: format[as](at) });
+  return element("time", { datetime: at, title: format.dateTime(at), text: format[as](at), class: as === "ago" ? "from-now" : null });
+}
+
+/** Minutes pass, and nothing else may change. */
+export function renewMoments({ format }) {
+  for (const each of document.querySelectorAll("time.from-now")) {
+    const text = format.ago(each.dateTime);
+    if (each.textContent !== text) each.textContent = text;
+  }
 }
 
 /** A link to the page of a SKU. */
@@ -29,8 +37,8 @@ export function skuLink(sku) {
 }
 
 /** A table that scrolls sideways where it does not fit; what scrolls has to be reached by keyboard. */
-export function scrolling(label, table, kind = "") {
-  return element("div", { class: `scroll ${kind}`, tabindex: "0", role: "region", "aria-label": label }, table);
+export function scrolling(label, table, role = "region") {
+  return element("div", { class: "scroll", tabindex: "0", role, "aria-label": label }, table);
 }
 
 /** A field of a form with its label. */

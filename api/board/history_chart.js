@@ -1,6 +1,7 @@
 // Available units over time as steps: each change is a point that can be selected, by mouse and by keyboard.
 
 import { element, MODES } from "./elements.js";
+import { Plot } from "./plot.js";
 import { told } from "./sku_history.js";
 import uPlot from "./vendor/uPlot.esm.js";
 
@@ -17,10 +18,8 @@ const TIME_STEPS = [
 ];
 
 export class HistoryChart {
-  #plot = null;
   #items = [];
   #selected = -1;
-  #redraw = () => this.#build();
 
   constructor(context, sku) {
     this.context = context;
@@ -33,18 +32,11 @@ export class HistoryChart {
     this.place.addEventListener("keydown", (event) => this.#key(event));
     this.place.addEventListener("pointermove", (event) => this.#point(event));
     this.place.addEventListener("pointerdown", (event) => this.#point(event));
-    this.sizes = new ResizeObserver(() => this.#resize());
-    this.sizes.observe(this.place);
-    this.scheme = matchMedia("(prefers-color-scheme: dark)");
-    this.scheme.addEventListener("change", this.#redraw);
-    document.addEventListener("theme", this.#redraw);
+    this.plot = new Plot(this.place, HEIGHT, (colour) => this.#options(colour));
   }
 
   stop() {
-    this.sizes.disconnect();
-    this.scheme.removeEventListener("change", this.#redraw);
-    document.removeEventListener("theme", this.#redraw);
-    this.#plot?.destroy();
+    this.plot.stop();
   }
 
   /** The changes, oldest first. What was selected stays selected; else the newest is. */
@@ -54,8 +46,7 @@ export class HistoryChart {
     this.#items = items;
     const kept = wasNewest ? -1 : items.findIndex((change) => change.version === version);
     this.#selected = kept === -1 ? items.length - 1 : kept;
-    if (this.#plot) this.#plot.setData(this.#data());
-    else this.#build();
+    this.plot.show(this.#data());
     this.#tell();
   }
 
@@ -66,39 +57,28 @@ export class HistoryChart {
     return [[...times, Math.max(Date.now() / 1000, times.at(-1) + 1)], [...units, units.at(-1)]];
   }
 
-  #build() {
-    this.#plot?.destroy();
-    if (!this.#items.length) return;
-    const style = getComputedStyle(document.documentElement);
-    const colour = (name) => style.getPropertyValue(name).trim();
+  #options(colour) {
     const names = { line: "tide", ink: "ink", soft: "soft", grid: "line", up: "in-stock", down: "sold-out", panel: "panel" };
     this.colours = Object.fromEntries(Object.entries(names).map(([name, of]) => [name, colour(`--${of}`)]));
     for (const mode of MODES) this.colours[mode] = colour(`--${mode.replace("_", "-")}`);
     const lines = { stroke: this.colours.grid, width: 1 };
     const axis = { stroke: this.colours.soft, grid: lines, ticks: lines, font: "12px system-ui, sans-serif" };
     const { format } = this.context;
-    this.#plot = new uPlot({
-      width: this.place.clientWidth || 600,
-      height: HEIGHT,
-      cursor: { show: false },
-      legend: { show: false },
+    return {
       scales: { y: { range: (_, low, high) => rangeOf(low, high) } },
       series: [{}, {
         stroke: this.colours.line, width: 2, fill: `${this.colours.line}1f`, paths: uPlot.paths.stepped({ align: 1 }), points: { show: false },
       }],
       axes: [
-        { ...axis, space: TIME_SPACE, incrs: TIME_STEPS, values: (_, splits) => this.#times(splits) },
+        { ...axis, space: TIME_SPACE, incrs: TIME_STEPS, values: (_, splits, __, ___, step) => this.#times(splits, step) },
         { ...axis, size: 58, values: (_, splits) => splits.map((each) => (Number.isInteger(each) ? format.compact(each) : "")) },
       ],
       hooks: { draw: [(plot) => this.#mark(plot)] },
-    }, this.#data(), this.place);
-    // Beside the text that says the same.
-    this.#plot.root.setAttribute("aria-hidden", "true");
+    };
   }
 
-  #times(splits) {
+  #times(splits, step) {
     const { locale } = this.context.format;
-    const step = splits.length > 1 ? splits[1] - splits[0] : DAY_S;
     const parts = step >= DAY_S ? { month: "short", day: "numeric" } : step >= 60 ? { hour: "2-digit", minute: "2-digit" } : { timeStyle: "medium" };
     const times = new Intl.DateTimeFormat(locale, parts);
     return splits.map((each) => times.format(new Date(each * 1000)));
@@ -157,10 +137,11 @@ export class HistoryChart {
   }
 
   #point(event) {
-    if (!this.#plot || !this.#items.length) return;
-    const left = event.clientX - this.#plot.over.getBoundingClientRect().left;
+    const { drawn } = this.plot;
+    if (!drawn || !this.#items.length) return;
+    const left = event.clientX - drawn.over.getBoundingClientRect().left;
     // The last value is the present, which is no change.
-    this.#select(Math.min(this.#plot.posToIdx(left), this.#items.length - 1));
+    this.#select(Math.min(drawn.posToIdx(left), this.#items.length - 1));
   }
 
   #key(event) {
@@ -175,7 +156,7 @@ export class HistoryChart {
   #select(index) {
     if (index === this.#selected) return;
     this.#selected = index;
-    this.#plot?.redraw(false);
+    this.plot.drawn?.redraw(false);
     this.#tell();
   }
 
@@ -190,10 +171,6 @@ export class HistoryChart {
     this.place.setAttribute("aria-valuenow", this.#selected + 1);
     this.place.setAttribute("aria-valuetext", words("sku.position", { place: format.number(this.#selected + 1), all, told: text }));
     this.place.dataset.version = change.version;
-  }
-
-  #resize() {
-    if (this.#plot && this.place.clientWidth) this.#plot.setSize({ width: this.place.clientWidth, height: HEIGHT });
   }
 }
 

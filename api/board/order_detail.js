@@ -1,12 +1,13 @@
 // One order: its lines with their units and dates, and what an operator may do to it.
 
 import { ask } from "./dialog.js";
-import { element, moment, nameOf, scrolling, skuLink } from "./elements.js";
+import { element, moment, nameOf, skuLink } from "./elements.js";
 import { redraw } from "./focus.js";
 import { orderState, unitsOf } from "./order_parts.js";
 import { poll } from "./poll.js";
 import { askToAct } from "./queue_actions.js";
 import { Part } from "./states.js";
+import { tableOf } from "./tables.js";
 import { promise } from "./waiting.js";
 
 const READ_MS = 3000;
@@ -56,7 +57,7 @@ export class OrderDetail {
     fact("channel", nameOf(order.channel));
     fact("units", format.number(unitsOf(order)));
     fact("placed", moment(this.context, order.placed_at));
-    if (order.expires_at) fact("expires", moment(this.context, order.expires_at), ` (${format.ago(order.expires_at)})`);
+    if (order.expires_at) fact("expires", moment(this.context, order.expires_at), " (", moment(this.context, order.expires_at, "ago"), ")");
     if (order.buyer) fact("buyer", nameOf(order.buyer));
     const choice = order.choice_due ? [element("p", { class: "banner", text: words("orders.choice_due") })] : [];
     return element("div", {}, ...choice, facts);
@@ -65,8 +66,8 @@ export class OrderDetail {
   lines(order) {
     const { words, format } = this.context;
     const numbers = ["units", "reserved", "preordered", "short", "shipped", "returned"];
-    const heads = ["sku", "state", ...numbers, "promised", "warehouses", "reason"].map((name) =>
-      element("th", { scope: "col", class: numbers.includes(name) ? "number" : null, text: name === "sku" ? "SKU" : words(`orders.${name}`) }));
+    const text = (name) => words(`orders.${name}`);
+    const heads = [words("parts.sku"), text("state"), ...numbers.map((name) => [text(name)]), ...["promised", "warehouses", "reason"].map(text)];
     const rows = order.lines.map((line) => {
       const units = { ...line, units: line.quantity };
       const dates = promise(this.context, line).map((parts) => element("div", {}, ...parts));
@@ -83,10 +84,7 @@ export class OrderDetail {
         element("td", {}, ...places),
         element("td", {}, line.reason ?? ""));
     });
-    const caption = element("caption", { class: "visually-hidden", text: words("orders.lines") });
-    const table = element("table", { class: "order-lines" }, caption,
-      element("thead", {}, element("tr", {}, ...heads)), element("tbody", {}, ...rows));
-    return scrolling(words("orders.lines"), table);
+    return tableOf("order-lines", words("orders.lines"), heads, rows);
   }
 
   heldBack(line) {

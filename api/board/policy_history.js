@@ -6,6 +6,9 @@ import { changesOf } from "./policy_fields.js";
 import { Part } from "./states.js";
 
 const PAGE_CHANGES = 10;
+// The audit, which is read, has a change a moment after it is in force; a worker that is busy needs seconds.
+const ATTEMPTS_MAX = 10;
+const ATTEMPT_MS = 700;
 
 export class PolicyHistory {
   /** `onRollback(version)` is called with a change whose result shall be set again. */
@@ -26,10 +29,21 @@ export class PolicyHistory {
     try {
       const { items, next } = await this.level.history(this.paging.cursor, PAGE_CHANGES, signal);
       this.paging.show(next);
-      if (items.length) this.part.show([element("ol", { class: "requests" }, ...items.map((change) => this.#change(change)))]);
+      if (this.paging.isFirst) this.newest = items[0]?.version;
+      if (items.length) this.part.draw(items, () => [element("ol", { class: "requests" }, ...items.map((change) => this.#change(change)))]);
       else this.part.empty(words(next === null ? "policies.no_history" : "policies.no_history_here"));
     } catch (error) {
       if (!signal?.aborted) this.part.failed(error, () => this.read(signal));
+    }
+  }
+
+  /** Reads until a change is there that was made just now. */
+  async readNewer(signal) {
+    const before = this.newest;
+    this.paging.reset();
+    for (let attempt = 0; attempt < ATTEMPTS_MAX && this.newest === before && !signal.aborted; attempt += 1) {
+      if (attempt) await new Promise((resolve) => { setTimeout(resolve, ATTEMPT_MS); });
+      if (this.paging.isFirst) await this.read(signal);
     }
   }
 

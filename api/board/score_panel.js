@@ -1,8 +1,9 @@
 // The health score by day, and what it is made of.
 
 import { download } from "./download.js";
-import { element, scrolling } from "./elements.js";
+import { element } from "./elements.js";
 import { Part, reasonOf } from "./states.js";
+import { tableOf } from "./tables.js";
 import * as texts from "./words/reports.js";
 
 const DAYS = 30;
@@ -24,7 +25,7 @@ export class ScorePanel {
     const { words, client } = this.context;
     try {
       const page = await client.http.read("GET", PATH, { query: { days: DAYS }, signal });
-      if (page.items.length) this.part.draw(page.items, () => [...this.#parts(page.items[0]), this.#days(page.items)]);
+      if (page.items.length) this.part.draw(page.items, () => [...this.#parts(page.items[0]), ...this.#days(page.items)]);
       else this.part.empty(words("reports.no_score"), words("reports.no_score_hint"));
     } catch (error) {
       if (!signal?.aborted) this.part.failed(error, () => this.read(signal));
@@ -59,15 +60,14 @@ export class ScorePanel {
       element("th", { scope: "row", text: day }),
       element("td", { class: "number", text: score === null ? words("reports.no_data") : format.number(score) }),
       element("td", {}, score === null ? "" : element("meter", { min: "0", max: "100", low: "60", high: "85", optimum: "100", value: String(score), "aria-label": day }))));
-    return this.#table("reports.score_days", ["reports.day", "reports.score", "reports.score_bar"], rows);
+    const title = element("h3", { class: "note", text: words("reports.score_days") });
+    return [title, this.#table("reports.score_days", ["reports.day", "reports.score", "reports.score_bar"], rows)];
   }
 
   #table(label, keys, rows) {
     const { words } = this.context;
-    const heads = keys.map((key, index) => element("th", { scope: "col", class: index && key !== "reports.score_bar" ? "number" : null, text: words(key) }));
-    return scrolling(words(label), element("table", { class: "score" },
-      element("caption", { class: "visually-hidden", text: words(label) }),
-      element("thead", {}, element("tr", {}, ...heads)), element("tbody", {}, ...rows)));
+    const heads = keys.map((key, index) => (index && key !== "reports.score_bar" ? [words(key)] : words(key)));
+    return tableOf("score", words(label), heads, rows);
   }
 
   #name(name) {

@@ -27,8 +27,10 @@ export async function signIn(words) {
   let reason = sessionStorage.getItem(REASON) ?? "";
   sessionStorage.removeItem(REASON);
   let wasAsked = false;
+  at("asking").hidden = false;
   for (;;) {
     const { holder, refused } = reason ? { refused: reason } : await whoami();
+    at("asking").hidden = true;
     if (holder) return { ...entered(holder), wasAsked };
     sessionStorage.removeItem(KEY);
     await submitted(words, refused);

@@ -1,6 +1,8 @@
 // The changes of a SKU, oldest first, read page by page from the newest back, and what caused each.
 
 import { element, modeBadge, moment } from "./elements.js";
+import { tableOf } from "./tables.js";
+import * as texts from "./words/causes.js";
 
 // Changes of one read; a chart of a thousand is still readable.
 const PAGE_CHANGES = 200;
@@ -76,14 +78,9 @@ function deltaOf({ change }) {
   return sum;
 }
 
-const KINDS = new Set([
-  "place", "pay", "cancel", "change", "expire", "ship", "take_back", "assign", "receive", "adjust", "count", "transfer",
-  "void", "expect", "reserve", "release", "reroute", "set_policy", "repair",
-]);
-
 /** The kind of a cause as words, and what it was about: an order, a warehouse, a channel, an actor. */
 export function causeTexts({ words }, { cause }) {
-  const kind = KINDS.has(cause.kind) ? words(`causes.${cause.kind}`) : cause.kind;
+  const kind = cause.kind in texts.en ? words(`causes.${cause.kind}`) : cause.kind;
   const about = cause.order_id ?? cause.warehouse ?? cause.channel ?? cause.actor ?? "";
   return { kind, about };
 }
@@ -108,8 +105,8 @@ export function switchBadges(context, change) {
 /** The changes as a table, newest first. */
 export function changesTable(context, items) {
   const { words, format } = context;
-  const heads = ["time", "cause", "change", "after", "modes"].map((name) =>
-    element("th", { scope: "col", class: name === "change" || name === "after" ? "number" : null, text: words(`sku.${name}`) }));
+  const text = (name) => words(`sku.${name}`);
+  const heads = [text("time"), text("cause"), [text("change")], [text("after")], text("modes")];
   const rows = items.toReversed().map((change) => {
     const { kind, about } = causeTexts(context, change);
     const cause = element("td", {}, kind, about ? element("div", { class: "aside anywhere", text: about }) : "");
@@ -120,6 +117,5 @@ export function changesTable(context, items) {
       element("td", { class: change.after.available < 0 ? "number negative" : "number", text: format.number(change.after.available) }),
       element("td", {}, ...switchBadges(context, change)));
   });
-  const caption = element("caption", { class: "visually-hidden", text: words("sku.changes") });
-  return element("table", { class: "sku-changes" }, caption, element("thead", {}, element("tr", {}, ...heads)), element("tbody", {}, ...rows));
+  return tableOf("sku-changes", words("sku.changes"), heads, rows);
 }

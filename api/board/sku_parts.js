@@ -1,6 +1,7 @@
 // One SKU in numbers, from GET /v1/stock/{sku}: the parts of its available units, by warehouse and by channel.
 
-import { element, moment, nameOf, offerCell, phrase, scrolling } from "./elements.js";
+import { element, moment, nameOf, offerCell, phrase } from "./elements.js";
+import { tableOf } from "./tables.js";
 
 /** How the available units come about. */
 export function availableSum(context, stock) {
@@ -21,13 +22,11 @@ export function warehousesTable(context, warehouses) {
   const names = ["on_hand", "committed", "locked", "available"];
   const rows = Object.entries(warehouses).sort();
   if (!rows.length) return element("p", { class: "aside", text: words("sku.no_warehouse") });
-  const heads = names.map((name) => element("th", { scope: "col", class: "number", text: words(`sku.column_${name}`) }));
+  const heads = [words("sku.warehouse"), ...names.map((name) => [words(`sku.column_${name}`)])];
   const lines = rows.map(([warehouse, counters]) => element("tr", {},
     element("th", { scope: "row" }, nameOf(warehouse)),
     ...names.map((name) => element("td", { class: counters[name] < 0 ? "number negative" : "number", text: format.number(counters[name] ?? 0) }))));
-  return scrolling(words("sku.warehouses"), element("table", { class: "plain" },
-    element("thead", {}, element("tr", {}, element("th", { scope: "col", text: words("sku.warehouse") }), ...heads)),
-    element("tbody", {}, ...lines)));
+  return tableOf("plain", words("sku.warehouses"), heads, lines);
 }
 
 export function channelsTable(context, channels) {

@@ -1,7 +1,8 @@
 // The table of the SKUs of a page by channel: the newest update of every cell, drawn at an interval.
 
-import { element, MODES, nameOf, offerCell, scrolling, skuLink } from "./elements.js";
+import { element, MODES, nameOf, offerCell, skuLink } from "./elements.js";
 import { redraw } from "./focus.js";
+import { headsOf, named, tableOf } from "./tables.js";
 
 export class StockTable {
   #rows = new Map();
@@ -10,12 +11,9 @@ export class StockTable {
 
   constructor(context) {
     this.context = context;
-    const { words } = context;
-    this.heads = element("tr");
-    this.body = element("tbody");
-    const caption = element("caption", { class: "visually-hidden", text: words("stock.caption") });
-    this.table = element("table", { class: "stock" }, caption, element("thead", {}, this.heads), this.body);
-    this.root = scrolling(words("stock.caption"), this.table);
+    this.root = tableOf("stock", context.words("stock.caption"), [], []);
+    this.table = this.root.firstElementChild;
+    [this.body] = this.table.tBodies;
   }
 
   get skus() {
@@ -42,16 +40,15 @@ export class StockTable {
   columns(channels) {
     this.#channels = channels;
     const { words } = this.context;
-    const names = channels.map((channel) => element("th", { scope: "col" }, nameOf(channel)));
-    this.heads.replaceChildren(
-      element("th", { scope: "col", text: words("stock.sku") }),
-      element("th", { scope: "col", class: "number", text: words("stock.available") }),
-      ...names,
-    );
+    const heads = [words("stock.sku"), [words("stock.available")], ...channels];
+    const columns = headsOf(heads);
+    channels.forEach((channel, index) => columns[index + 2].replaceChildren(nameOf(channel)));
+    this.table.tHead.rows[0].replaceChildren(...columns);
     this.table.style.setProperty("--channels", channels.length);
     for (const row of this.#rows.values()) {
       row.cells = new Map(channels.map((channel) => [channel, element("td")]));
       redraw(row.line, row.head, row.available, ...row.cells.values());
+      named(row.line, heads);
       for (const channel of channels) row.dirty.set(channel, false);
       row.isDirty = true;
     }

@@ -1,34 +1,15 @@
 // Alerts, newest first; with the type `mode_switched` it is the history of modes.
 
 import { choice, element, field, modeBadge, moment, nameOf, skuLink } from "../elements.js";
-import { Paging } from "../paging.js";
-import { poll } from "../poll.js";
-import { Part } from "../states.js";
+import { searchForm, SearchedList } from "../searched_list.js";
+import { tableOf } from "../tables.js";
 import * as texts from "../words/alerts.js";
 
-const READ_MS = 5_000;
-const PAGE_ALERTS = 50;
-const TYPING_MS = 300;
-
-class AlertsPage {
+class AlertsPage extends SearchedList {
   constructor(root, context) {
-    this.context = context;
     const { query } = context.route;
-    this.filter = Object.fromEntries(["type", "sku", "channel"].map((name) => [name, query.get(name) ?? ""]));
-    this.newest = "";
-    const panel = element("section", { class: "panel" }, element("div", { class: "panel-head" }, this.buildFilter()));
-    this.part = new Part(context, panel);
-    this.paging = new Paging(context, () => this.reading.now());
-    panel.append(this.paging.root);
-    root.append(panel);
-    this.part.loading();
+    super(root, context, "/v1/alerts", Object.fromEntries(["type", "sku", "channel"].map((name) => [name, query.get(name) ?? ""])));
     this.readTypes();
-    this.reading = poll((signal) => this.read(signal), READ_MS);
-  }
-
-  stop() {
-    this.reading.stop();
-    clearTimeout(this.typing);
   }
 
   buildFilter() {
@@ -38,19 +19,10 @@ class AlertsPage {
     const inputs = { sku: text("sku"), channel: text("channel") };
     this.types = choice([["", words("parts.any")], ...(filter.type ? [[filter.type, this.typeText(filter.type)]] : [])], filter.type);
     const changed = () => this.search({ type: this.types.value, sku: inputs.sku.value.trim(), channel: inputs.channel.value.trim() });
-    const form = element("form", { class: "filter", role: "search" },
+    return searchForm(changed,
       field("alerts-type", words("alerts.type"), this.types),
       field("alerts-sku", words("parts.sku"), inputs.sku),
       field("alerts-channel", words("parts.channel"), inputs.channel));
-    form.addEventListener("input", () => {
-      clearTimeout(this.typing);
-      this.typing = setTimeout(changed, TYPING_MS);
-    });
-    form.addEventListener("submit", (event) => {
-      event.preventDefault();
-      changed();
-    });
-    return form;
   }
 
   async readTypes() {
@@ -67,52 +39,27 @@ class AlertsPage {
     return `type_${type}` in texts.en ? this.context.words(`alerts.type_${type}`) : type;
   }
 
-  search(filter) {
-    if (JSON.stringify(filter) === JSON.stringify(this.filter)) return;
-    this.filter = filter;
-    this.newest = "";
-    this.context.keep(filter);
-    this.paging.reset();
-    this.reading.now();
-  }
-
-  async read(signal) {
-    const { filter } = this;
-    const { cursor } = this.paging;
-    const named = Object.fromEntries(Object.entries(filter).filter(([, value]) => value));
-    try {
-      const query = { ...named, cursor, limit: PAGE_ALERTS };
-      const page = await this.context.client.request("GET", "/v1/alerts", { query, signal });
-      if (filter === this.filter && cursor === this.paging.cursor) this.show(page);
-    } catch (error) {
-      if (!signal.aborted) this.part.failed(error, () => this.reading.now());
-    }
+  queryOf(filter) {
+    return Object.fromEntries(Object.entries(filter).filter(([, value]) => value));
   }
 
   show({ items, next }) {
     const { words } = this.context;
-    this.paging.show(next);
     if (!items.length) {
       const isFiltered = Object.values(this.filter).some(Boolean);
       if (next !== null) this.part.empty(words("alerts.none_here"), words("alerts.none_here_hint"));
       else this.part.empty(words(isFiltered ? "alerts.none_found" : "alerts.none"), isFiltered ? "" : words("alerts.none_hint"));
       return;
     }
-    const shown = JSON.stringify(items);
     // The same alerts are not drawn again: a reader may be in the table.
-    this.part.show(shown === this.newest ? null : [this.table(items)]);
-    this.newest = shown;
+    this.part.draw(items, () => [this.table(items)]);
   }
 
   table(items) {
     const { words } = this.context;
     const names = ["parts.time", "alerts.type", "alerts.what", "alerts.units", "alerts.detail"];
-    const heads = names.map((name) => element("th", { scope: "col", class: name === "alerts.units" ? "number" : null, text: words(name) }));
-    const table = element("table", { class: "alerts" },
-      element("caption", { class: "visually-hidden", text: words("alerts.caption") }),
-      element("thead", {}, element("tr", {}, ...heads)),
-      element("tbody", {}, ...items.map((alert) => this.row(alert))));
-    return element("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": words("alerts.caption") }, table);
+    const heads = names.map((name) => (name === "alerts.units" ? [words(name)] : words(name)));
+    return tableOf("alerts", words("alerts.caption"), heads, items.map((alert) => this.row(alert)));
   }
 
   row(alert) {

@@ -2,34 +2,14 @@
 
 import { ask } from "../dialog.js";
 import { choice, element, field, moment, nameOf } from "../elements.js";
-import { Paging } from "../paging.js";
-import { poll } from "../poll.js";
-import { Part } from "../states.js";
+import { searchForm, SearchedList } from "../searched_list.js";
 
-const READ_MS = 5_000;
-const PAGE_LETTERS = 50;
-const TYPING_MS = 300;
 const STATES = ["open", "retried", "dropped"];
 
-class DeadLettersPage {
+class DeadLettersPage extends SearchedList {
   constructor(root, context) {
-    this.context = context;
     const { query } = context.route;
-    this.filter = { state: query.get("state") ?? "open", reason: query.get("reason") ?? "" };
-    this.drawn = "";
-    const panel = element("section", { class: "panel" }, element("div", { class: "panel-head" }, this.buildFilter()));
-    this.part = new Part(context, panel);
-    this.left = element("p", { class: "note", hidden: true });
-    this.paging = new Paging(context, () => this.reading.now());
-    panel.append(this.left, this.paging.root);
-    root.append(panel);
-    this.part.loading();
-    this.reading = poll((signal) => this.read(signal), READ_MS);
-  }
-
-  stop() {
-    this.reading.stop();
-    clearTimeout(this.typing);
+    super(root, context, "/v1/dead-letters", { state: query.get("state") ?? "open", reason: query.get("reason") ?? "" });
   }
 
   buildFilter() {
@@ -38,54 +18,24 @@ class DeadLettersPage {
     const state = choice([["any", words("parts.any")], ...states], this.filter.state);
     const reason = element("input", { type: "search", value: this.filter.reason, autocomplete: "off", spellcheck: "false", maxlength: "128" });
     const changed = () => this.search({ state: state.value, reason: reason.value.trim() });
-    const form = element("form", { class: "filter", role: "search" },
+    return searchForm(changed,
       field("letters-state", words("parts.state"), state), field("letters-reason", words("dead_letters.code"), reason));
-    form.addEventListener("input", () => {
-      clearTimeout(this.typing);
-      this.typing = setTimeout(changed, TYPING_MS);
-    });
-    form.addEventListener("submit", (event) => {
-      event.preventDefault();
-      changed();
-    });
-    return form;
   }
 
-  search(filter) {
-    if (JSON.stringify(filter) === JSON.stringify(this.filter)) return;
-    this.filter = filter;
-    this.drawn = "";
-    this.context.keep(filter);
-    this.paging.reset();
-    this.reading.now();
+  queryOf({ state, reason }) {
+    return { state: state === "any" ? undefined : state, reason: reason || undefined };
   }
 
-  async read(signal) {
-    const { filter } = this;
-    const { cursor } = this.paging;
-    const query = { state: filter.state === "any" ? undefined : filter.state, reason: filter.reason || undefined, cursor, limit: PAGE_LETTERS };
-    try {
-      const page = await this.context.client.request("GET", "/v1/dead-letters", { query, signal });
-      if (filter === this.filter && cursor === this.paging.cursor) this.show(page);
-    } catch (error) {
-      if (!signal.aborted) this.part.failed(error, () => this.reading.now());
-    }
-  }
-
-  show({ items, next, left_out: leftOut }) {
+  show({ items, left_out: leftOut }) {
     const { words, format } = this.context;
-    this.paging.show(next);
-    this.left.hidden = !leftOut;
-    this.left.textContent = words("dead_letters.left_out", { count: format.number(leftOut ?? 0) });
+    this.note.hidden = !leftOut;
+    this.note.textContent = words("dead_letters.left_out", { count: format.number(leftOut ?? 0) });
     if (!items.length) {
-      this.drawn = "";
       this.part.empty(words(this.filter.state === "open" && !this.filter.reason ? "dead_letters.none" : "dead_letters.none_found"), words("dead_letters.none_hint"));
       return;
     }
-    const drawn = JSON.stringify(items);
     // What is open in a row stays open while nothing changes.
-    this.part.show(drawn === this.drawn ? null : [element("ul", { class: "requests" }, ...items.map((letter) => this.letter(letter)))]);
-    this.drawn = drawn;
+    this.part.draw(items, () => [element("ul", { class: "requests" }, ...items.map((letter) => this.letter(letter)))]);
   }
 
   letter(letter) {

@@ -4,6 +4,7 @@ import { element, nameOf } from "../elements.js";
 import { poll } from "../poll.js";
 import { SmallPlot } from "../small_plot.js";
 import { Part } from "../states.js";
+import { tableOf } from "../tables.js";
 import * as texts from "../words/health.js";
 
 const READ_MS = 5_000;
@@ -39,7 +40,7 @@ class HealthPage {
   async read(signal) {
     try {
       const health = await this.context.client.request("GET", "/v1/health", { signal });
-      this.part.show([this.summary(health), this.table(health.parts), this.processes(health.processes)]);
+      this.part.show([this.summary(health), this.parts(health.parts), ...this.processes(health.processes)]);
     } catch (error) {
       if (!signal.aborted) this.part.failed(error, () => this.reading.now());
     }
@@ -51,19 +52,19 @@ class HealthPage {
     return element("p", { class: "note" }, badge, ` ${words("health.as_of", { time: format.time(asOf) })}`);
   }
 
-  table(parts) {
-    const { words } = this.context;
+  parts(parts) {
     const heads = ["health.part", "parts.state", "health.waiting", "health.since", "health.detail"];
     const rows = parts.map((part) => this.row(this.partText(part.part), part, part.waiting));
-    return this.scrolled("health.parts", heads, rows);
+    return this.table("health.parts", heads, rows);
   }
 
   processes(processes) {
     const { words } = this.context;
-    if (!processes?.length) return "";
+    if (!processes?.length) return [];
     const heads = ["health.process", "parts.state", "health.kind", "health.heard", "health.detail"];
     const rows = processes.map((each) => this.row(nameOf(each.process), each, words(`health.kind_${each.kind}`)));
-    return this.scrolled("health.processes", heads, rows);
+    const title = element("h3", { class: "note", text: words("health.processes") });
+    return [title, this.table("health.processes", heads, rows)];
   }
 
   row(name, { state, seconds, detail }, third) {
@@ -82,14 +83,11 @@ class HealthPage {
     return `part_${part}` in texts.en ? this.context.words(`health.part_${part}`) : part;
   }
 
-  scrolled(label, heads, rows) {
+  table(label, keys, rows) {
     const { words } = this.context;
-    const head = (key) => element("th", { scope: "col", class: NUMBERS.has(key) ? "number" : null, text: words(key) });
-    const table = element("table", { class: "health" },
-      element("caption", { class: "visually-hidden", text: words(label) }),
-      element("thead", {}, element("tr", {}, ...heads.map(head))),
-      element("tbody", {}, ...rows));
-    return element("div", { class: "scroll", tabindex: "0", role: "group", "aria-label": words(label) }, table);
+    const heads = keys.map((key) => (NUMBERS.has(key) ? [words(key)] : words(key)));
+    // The panel is the region of this name.
+    return tableOf("health", words(label), heads, rows, "group");
   }
 
   // The plots.

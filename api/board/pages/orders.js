@@ -1,10 +1,11 @@
 // Orders: a search through them, and one order with its lines.
 
-import { choice, element, field, moment, nameOf, scrolling, skuLink } from "../elements.js";
+import { choice, element, field, moment, nameOf, skuLink } from "../elements.js";
 import { OrderDetail } from "../order_detail.js";
 import { orderState, promisedDay, unitsOf } from "../order_parts.js";
 import { Paging } from "../paging.js";
 import { Part } from "../states.js";
+import { tableOf } from "../tables.js";
 
 // Each call looks at a part of all orders, so a page may be short.
 const PAGE_ORDERS = 50;
@@ -109,19 +110,18 @@ class OrdersPage {
   }
 
   show({ items, next, stale }) {
-    const { words } = this.context;
+    const { words, format } = this.context;
     this.context.say(words("orders.found", { count: items.length }));
     this.paging.show(next);
     if (!items.length) {
       this.part.empty(words(next ? "orders.none_so_far" : "orders.none"), next ? words("orders.none_hint") : "");
       return;
     }
-    const heads = ["id", "channel", "state", "lines", "units", "placed", "promised"];
-    const head = heads.map((name) => element("th", { scope: "col", class: name === "units" ? "number" : null, text: words(`orders.${name}`) }));
-    const caption = element("caption", { class: "visually-hidden", text: words("orders.caption") });
-    const table = element("table", { class: "orders" }, caption,
-      element("thead", {}, element("tr", {}, ...head)), element("tbody", {}, ...items.map((order) => this.row(order))));
-    this.part.show([scrolling(words("orders.caption"), table)], { stale });
+    const names = ["id", "channel", "state", "lines", "units", "placed", "promised"];
+    const heads = names.map((name) => (name === "units" ? [words("orders.units")] : words(`orders.${name}`)));
+    const table = tableOf("orders", words("orders.caption"), heads, items.map((order) => this.row(order)));
+    const readAt = words("parts.read_at", { time: format.time(Date.now()) });
+    this.part.show([table, element("p", { class: "note", text: readAt })], { stale });
   }
 
   row(order) {

@@ -190,8 +190,7 @@ class PoliciesPage {
       this.settle(await send());
       this.context.say(words("policies.saved"));
       this.note.textContent = words("policies.saved");
-      this.history.paging.reset();
-      this.history.read(this.ending.signal);
+      this.history.readNewer(this.ending.signal);
     } catch (error) {
       if (error.code === "policy_changed") await this.showConflict(policy);
       else if (error.code === "approval_required") await this.ask(policy, error.detail);

@@ -1,10 +1,11 @@
 // Who waits for units of a SKU, what is to come and what is set aside; operators hold an order back or serve it first.
 
 import { readPage } from "../catalogue.js";
-import { element, field, moment, nameOf, phrase, scrolling } from "../elements.js";
+import { element, field, moment, nameOf, phrase } from "../elements.js";
 import { poll } from "../poll.js";
 import { askToAct } from "../queue_actions.js";
 import { Part } from "../states.js";
+import { tableOf } from "../tables.js";
 import { expectedList, orderLink, poolList, promise, waitingUnits } from "../waiting.js";
 
 const READ_MS = 4000;
@@ -109,14 +110,12 @@ class QueuePage {
 
   table(queue, isOperator) {
     const { words } = this.context;
-    const names = ["place", "order", "waits", "promised", "placed"];
-    const heads = names.map((name) => element("th", { scope: "col", text: words(`queue.${name}`) }));
-    if (isOperator) heads.push(element("th", { scope: "col", text: words("parts.actions") }));
+    const heads = ["order", "waits", "promised", "placed"].map((name) => words(`queue.${name}`));
+    heads.unshift([words("queue.place")]);
+    if (isOperator) heads.push(words("parts.actions"));
     const rows = queue.items.map((line) => this.row(line, isOperator));
-    const caption = element("caption", { class: "visually-hidden", text: words("queue.orders") });
-    const table = element("table", { class: "queue" }, caption, element("thead", {}, element("tr", {}, ...heads)), element("tbody", {}, ...rows));
     const more = element("button", { type: "button", text: words("queue.more"), on: { click: () => this.showMore() } });
-    return [scrolling(words("queue.orders"), table), queue.next ? more : ""];
+    return [tableOf("queue", words("queue.orders"), heads, rows), queue.next ? more : ""];
   }
 
   row(line, isOperator) {

@@ -1,9 +1,10 @@
 // The daily report of a channel, to read and to keep.
 
 import { download } from "../download.js";
-import { choice, element, field, scrolling } from "../elements.js";
+import { choice, element, field } from "../elements.js";
 import { ScorePanel } from "../score_panel.js";
 import { Part, reasonOf } from "../states.js";
+import { tableOf } from "../tables.js";
 
 const COUNTS = ["orders", "units", "accepted", "partial", "rejected", "preorders", "preordered_units", "shorts", "short_units", "mode_changes", "complaints"];
 const DURATIONS = ["decided_ms", "published_ms"];
@@ -99,7 +100,8 @@ class ReportsPage {
     const known = (value) => (value === null ? words("reports.no_data") : format.number(value));
     const fact = (name) => element("div", {}, element("dt", { text: words(`reports.c_${name}`) }), element("dd", { text: known(report[name]) }));
     const zone = words("reports.zone", { zone: report.time_zone });
-    const note = element("p", { class: "note", text: report.over ? zone : `${zone} ${words("reports.not_over")}` });
+    const open = `${words("reports.not_over")} ${words("parts.read_at", { time: format.time(Date.now()) })}`;
+    const note = element("p", { class: "note", text: report.over ? zone : `${zone} ${open}` });
     return [note, element("dl", { class: "facts" }, ...COUNTS.map(fact)), this.rejections(report), this.durations(report)];
   }
 
@@ -123,10 +125,7 @@ class ReportsPage {
 
   table(label, keys, rows) {
     const { words } = this.context;
-    const heads = keys.map((key, index) => element("th", { scope: "col", class: index ? "number" : null, text: words(key) }));
-    return scrolling(words(label), element("table", { class: "score" },
-      element("caption", { class: "visually-hidden", text: words(label) }),
-      element("thead", {}, element("tr", {}, ...heads)), element("tbody", {}, ...rows)));
+    return tableOf("score", words(label), keys.map((key, index) => (index ? [words(key)] : words(key))), rows);
   }
 }
 

@@ -1,6 +1,6 @@
 // One SKU: why so many of it are available, over time and by cause, and who waits for it.
 
-import { element, scrolling } from "../elements.js";
+import { element } from "../elements.js";
 import { HistoryChart } from "../history_chart.js";
 import { CHANNELS_MAX, LiveOffers } from "../live.js";
 import { poll } from "../poll.js";
@@ -48,7 +48,7 @@ class SkuPage {
     this.earlier = element("button", { type: "button", text: words("sku.earlier"), on: { click: () => this.readEarlier() } });
     const [table, tablePart] = titled("changes", "changes-panel");
     this.table = tablePart;
-    table.append(element("div", { class: "pager" }, this.earlier));
+    table.append(element("div", { class: "pager", hidden: true }, this.earlier));
     const queue = parts.find(([name]) => name === "queue")[1];
     const all = element("a", { href: `#/queue?sku=${encodeURIComponent(this.sku)}`, text: words("sku.queue_all") });
     queue.firstElementChild.append(all);
@@ -156,9 +156,8 @@ class SkuPage {
     else this.history.show(null);
     this.chart.show(items);
     const cut = isCut ? [element("p", { class: "aside", text: words("sku.searched") })] : [];
-    const label = words("sku.changes");
     const scrolled = this.table.body.firstElementChild?.scrollTop ?? 0;
-    this.table.show([scrolling(label, changesTable(this.context, items), "sku-changes-scroll"), ...cut]);
+    this.table.show([changesTable(this.context, items), ...cut]);
     this.table.body.firstElementChild.scrollTop = scrolled;
   }
 }

@@ -6,6 +6,7 @@ import { choice, element, field, MODES, modeText } from "../elements.js";
 import { LiveOffers } from "../live.js";
 import { poll } from "../poll.js";
 import { Recent } from "../recent.js";
+import { searchForm } from "../searched_list.js";
 import { Part } from "../states.js";
 import { StockTable } from "../stock_table.js";
 
@@ -14,7 +15,6 @@ const READ_MS = 5000;
 // Available units follow a change this much later; a flash sale would ask for them hundreds of times a second.
 const SUMS_MS = 1000;
 const DRAW_MS = 200;
-const TYPING_MS = 300;
 
 class StockPage {
   constructor(root, context) {
@@ -44,7 +44,6 @@ class StockPage {
     this.sums.stop();
     clearInterval(this.drawing);
     clearInterval(this.rate);
-    clearTimeout(this.typing);
   }
 
   // What stands still.
@@ -69,19 +68,10 @@ class StockPage {
     const mode = choice([["", words("stock.any_mode")], ...modes], filter.mode);
     const below = element("input", { type: "number", value: filter.below, step: "1", class: "narrow" });
     const changed = () => this.search({ prefix: prefix.value.trim(), mode: mode.value, below: below.value });
-    const form = element("form", { class: "filter", role: "search" },
+    return searchForm(changed,
       field("stock-prefix", words("stock.prefix"), prefix),
       field("stock-mode", words("stock.mode"), mode),
       field("stock-below", words("stock.below"), below));
-    form.addEventListener("input", () => {
-      clearTimeout(this.typing);
-      this.typing = setTimeout(changed, TYPING_MS);
-    });
-    form.addEventListener("submit", (event) => {
-      event.preventDefault();
-      changed();
-    });
-    return form;
   }
 
   buildPager() {

@@ -19,6 +19,11 @@ export const en = {
   release: "pool released",
   reroute: "hold moved to another warehouse",
   set_policy: "policy changed",
+  sweep: "channels judged anew after a change of policy",
+  dwell: "waiting time of a channel over",
+  fill: "waiting orders served",
+  pool_due: "pool begun or ended",
+  promise: "promised dates set anew",
   repair: "repaired by an operator",
 };
 
@@ -41,5 +46,10 @@ export const zh = {
   release: "释放预留池",
   reroute: "占用移至其他仓库",
   set_policy: "策略变更",
+  sweep: "策略变更后重新判定渠道",
+  dwell: "渠道停留时间已满",
+  fill: "分配给等待的订单",
+  pool_due: "预留池开始或到期",
+  promise: "重新计算承诺日期",
   repair: "人工修复",
 };

@@ -13,6 +13,7 @@ export const en = {
   reason: "Reason",
   state: "State",
   actions: "Actions",
+  read_at: "Read at {time}; it does not renew itself.",
   all_channels: "all channels",
 };
 
@@ -29,5 +30,6 @@ export const zh = {
   reason: "原因",
   state: "状态",
   actions: "操作",
+  read_at: "读取于 {time}，不会自动刷新。",
   all_channels: "所有渠道",
 };

@@ -17,6 +17,11 @@ _OUTSIDE = """[...document.querySelectorAll('.name')].filter((name) => name.offs
   return name.getBoundingClientRect().right > place.right + 1;
 }).map((name) => name.textContent)"""
 
+# What has to be scrolled sideways to be read, by the names of its classes.
+_SIDEWAYS = """[document.documentElement, ...document.querySelectorAll('main *, dialog *')].filter((each) =>
+  each.scrollWidth > each.clientWidth + 1 && getComputedStyle(each).overflowX !== 'visible' && each.clientWidth > 1
+).map((each) => `${each.tagName} ${each.className} ${each.firstElementChild?.className}`)"""
+
 
 async def opened(
     chromium: Chromium,
@@ -36,9 +41,13 @@ async def opened(
 
 
 async def check_page(page: BrowserPage, picture: Path) -> None:
-    """It fits, everyone can use it, no name sticks out, and nothing failed. Keeps a picture."""
+    """It fits, everyone can use it, no name sticks out, and nothing failed; on a telephone nothing in it is scrolled
+    sideways. Keeps a picture."""
     await page.picture(picture)
     assert await page.evaluate("document.documentElement.scrollWidth <= innerWidth"), "it scrolls sideways"
+    if page.view.viewport_size == {"width": NARROW, "height": HEIGHT}:
+        sideways = await page.evaluate(_SIDEWAYS)
+        assert sideways == [], sideways
     outside = await page.evaluate(_OUTSIDE)
     assert outside == [], outside
     barriers = await page.barriers()

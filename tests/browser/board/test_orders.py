@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from playwright.async_api import expect
 
 from tests.browser.board.board import NARROW, WIDE, check_page, opened
 from tests.browser.board.test_sku import let_orders_wait
@@ -32,6 +33,7 @@ async def test_orders_are_found_by_sku_state_and_channel(
     page = await opened(chromium, running, "#/orders")
     await open_orders(page, "jar")
     await page.until(f"{IDS}.sort().join() === 'jar-1,jar-2'")
+    assert "Read at " in await page.evaluate(BODY)
     await check_page(page, tmp_path / "orders.png")
     await page.view.get_by_label("State").select_option("paid")
     await page.view.get_by_role("button", name="Search").click()
@@ -63,6 +65,20 @@ async def test_an_operator_pays_and_cancels_an_order(
     await page.view.get_by_role("dialog").get_by_role("button", name="Cancel the order").click()
     await page.until("document.querySelector('.facts')?.innerText.includes('cancelled')")
     assert (await shop.get(f"/v1/orders/{order}")).body["state"] == "cancelled"
+
+
+async def test_the_time_that_is_left_of_a_hold_runs_down_while_nothing_else_changes(
+    chromium: Chromium, shop: ApiTestClient, running: RunningSystem
+) -> None:
+    await shop.receive("clock", 5)
+    assert (await shop.place("clock", 1, order_id="clock-1")).status == 201
+    page = await opened(chromium, running, "#/orders/clock-1")
+    await page.view.clock.install()
+    await page.view.reload()
+    left = page.view.locator(".facts time.from-now")
+    await expect(left).to_have_text("in 14 min")
+    await page.view.clock.fast_forward("05:00")
+    await expect(left).to_have_text("in 9 min")
 
 
 async def test_an_order_that_is_not_there_is_said_to_be_unknown(chromium: Chromium, running: RunningSystem) -> None:

@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
+from playwright.async_api import expect
 
 from tests.browser.board.board import CONNECTED, LIVE, NARROW, check_page, opened
 from tests.browser.chromium import BrowserPage, Chromium
@@ -47,6 +48,14 @@ async def test_the_board_shows_nothing_before_a_valid_key_and_nothing_after_the_
     await page.evaluate("document.getElementById('sign-out').click()")
     await page.until(f"{FORM} && sessionStorage.length === 0")
     assert await page.evaluate(TOLD) == ""
+
+
+async def test_while_a_key_is_checked_the_page_says_that_it_loads(chromium: Chromium, running: RunningSystem) -> None:
+    page = await opened(chromium, running)
+    await page.view.route("**/v1/whoami", lambda route: None)
+    await page.view.reload()
+    await expect(page.view.get_by_text("Loading…")).to_be_visible()
+    assert await page.evaluate("document.getElementById('sign-in').hidden")
 
 
 async def test_the_key_stays_in_its_tab(chromium: Chromium, running: RunningSystem) -> None:
