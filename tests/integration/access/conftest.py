@@ -16,6 +16,8 @@ from tests.harness.api_client import WAIT_SECONDS_MAX
 from tests.harness.eventually import eventually
 from tests.harness.otlp import Collector, running_collector
 from tests.harness.process import WITH_KEYS
+from tests.harness.receiver import running_receiver
+from tests.harness.robots import WEBHOOK_SECRET
 from tests.harness.servers import KafkaServer, RedisServer, new_app_id
 from tests.harness.system import RunningSystem, running_system
 from tests.harness.workers import WorkerGroup
@@ -40,10 +42,11 @@ async def collector() -> AsyncIterator[Collector]:
 async def running(
     kafka: KafkaServer, valkey: RedisServer, collector: Collector, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[RunningSystem]:
-    """`stocktide up` with its first keys, the intake of four platforms, names that a test can move (`names`), and a
-    Prometheus where one is installed."""
+    """`stocktide up` with its first keys, the intake of four platforms, names that a test can move (`names`), a
+    receiver of alerts, and a Prometheus where one is installed."""
     folder = tmp_path_factory.mktemp("keyed")
     (folder / "names").touch()
+    alerts = folder / "alerts.yaml"
     environ = {
         **WITH_KEYS,
         "STOCKTIDE_ORIGINS": SHOP_ORIGIN,
@@ -52,12 +55,18 @@ async def running(
         **{f"STOCKTIDE_INTAKE_{name}_SECRET": SECRET for name in ("SHOPIFY", "WOOCOMMERCE", "YOUZAN", "QIMEN")},
         "PYTHONPATH": str(Path(resolver.__file__).parent),
         "TEST_NAMES": str(folder / "names"),
+        "STOCKTIDE_ALERTS_FILE": str(alerts),
+        "TEST_SECRET": WEBHOOK_SECRET,
         **collector.environ,
     }
     options = ["--with-prometheus"] * PROMETHEUS.is_installed()
     at = folder / "data"
-    async with running_system(at, kafka.address, valkey.url, new_app_id(), environ, options=options) as system:
-        yield system
+    async with running_receiver(host=ALLOWED_ADDRESS) as duty:
+        routes = [{"receiver": "duty", "group_wait": "0s"}]
+        receivers = [{"name": "duty", "kind": "webhook", "url": duty.url, "secret_variable": "TEST_SECRET"}]
+        alerts.write_bytes(msgspec.yaml.encode({"receivers": receivers, "routes": routes}))
+        async with running_system(at, kafka.address, valkey.url, new_app_id(), environ, options=options) as system:
+            yield system
 
 
 async def dead_letters(running: RunningSystem) -> list[DeadLetter]:

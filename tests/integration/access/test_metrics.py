@@ -27,7 +27,7 @@ async def fetch(url: str, key: str | None = None) -> str:
 
 
 async def work(shop: ApiTestClient) -> None:
-    """An order by HTTP, one by Kafka, and a webhook's call."""
+    """An order by HTTP, one by Kafka, a webhook's call, and an alert."""
     sku, order = unique_name("sku"), unique_name("order")
     async with running_receiver(host=ALLOWED_ADDRESS) as receiver:
         await define_webhook(shop, receiver, skus=[sku])
@@ -35,6 +35,7 @@ async def work(shop: ApiTestClient) -> None:
         assert (await shop.place(sku)).status == 201
         assert (await shop.send_events(order_placed(order, sku))).status == 202
         await shop.get_when(f"/v1/orders/{order}", lambda answer: answer.status == 200)
+        assert (await shop.place(sku, 3)).status == 201  # the last units
         await receiver.until(lambda: bool(receiver.versions(sku)))
 
 
@@ -46,7 +47,12 @@ async def answers(running: RunningSystem, shop: ApiTestClient) -> list[str]:
 
     async def has_counted() -> bool:
         rows = [line for line in (await fetch(worker)).splitlines() if not line.startswith("#")]
-        names = ("stocktide_webhook_calls_total", "stocktide_webhook_pending_items", "stocktide_outcomes_total")
+        names = (
+            "stocktide_webhook_calls_total",
+            "stocktide_webhook_pending_items",
+            "stocktide_outcomes_total",
+            "stocktide_alert_messages_total",
+        )
         return all(any(row.startswith(name) for row in rows) for name in names)
 
     await eventually(has_counted, 30.0, running.log_tail)
