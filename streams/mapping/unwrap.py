@@ -8,10 +8,10 @@ from __future__ import annotations
 import json
 from typing import Any, NoReturn
 from urllib.parse import unquote_plus
-from xml.etree.ElementTree import Element, ParseError
+from xml.etree.ElementTree import Element, ParseError, TreeBuilder
 
 from defusedxml import DefusedXmlException
-from defusedxml.ElementTree import fromstring
+from defusedxml.ElementTree import DefusedXMLParser
 
 from stocktide.errors import StocktideError
 from stocktide.streams.mapping.mapping_file import Mapping, compile_path
@@ -83,24 +83,40 @@ def _with_inner(mapping: Mapping, message: Any) -> Any:
         raise Unreadable(str(error), field) from error
 
 
+class _BoundedBuilder(TreeBuilder):
+    """Makes elements without attributes, which no mapping reads, and stops at the first one that is too deep: a
+    megabyte of them would take a hundred of memory."""
+
+    _depth = 0
+
+    def start(self, tag: Any, attrs: Any, /) -> Element:
+        """See TreeBuilder."""
+        if self._depth > DEPTH_MAX:
+            raise Unreadable(f"nested more than {DEPTH_MAX} deep")
+        self._depth += 1
+        return super().start(tag, {})
+
+    def end(self, tag: str, /) -> Element:
+        """See TreeBuilder."""
+        self._depth -= 1
+        return super().end(tag)
+
+
 def _read_xml(body: bytes) -> Any:
+    parser = DefusedXMLParser(target=_BoundedBuilder(), forbid_dtd=True)
     try:
-        root = fromstring(body, forbid_dtd=True)
+        parser.feed(body)
+        root = parser.close()
     except (ParseError, DefusedXmlException, ValueError, LookupError) as error:
         raise Unreadable(f"not XML without a DTD: {error or type(error).__name__}") from error
-    return _element(root, 0)
+    return _value_of(root)
 
 
-def _element(element: Element, depth: int) -> Any:
+def _value_of(element: Element) -> Any:
     """An element as the text of a leaf, or as a dictionary of its children; repeated ones are a list."""
-    if depth > DEPTH_MAX:
-        raise Unreadable(f"nested more than {DEPTH_MAX} deep")
-    children: dict[str, Any] = {}
+    if not len(element):
+        return (element.text or "").strip()
+    children: dict[str, list[Any]] = {}
     for child in element:
-        value = _element(child, depth + 1)
-        if child.tag in children:
-            first = children[child.tag]
-            children[child.tag] = [*first, value] if isinstance(first, list) else [first, value]
-        else:
-            children[child.tag] = value
-    return children if len(element) else (element.text or "").strip()
+        children.setdefault(child.tag, []).append(_value_of(child))
+    return {tag: values if len(values) > 1 else values[0] for tag, values in children.items()}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 from stocktide.agents.mapping.agent import Mapper
 from stocktide.streams.mapping.envelope import Envelope
 from stocktide.streams.mapping.mapping_file import FOLDER, MappingError, load_mappings, read_mapping
+from stocktide.streams.mapping.unwrap import DEPTH_MAX, Unreadable, read_document
 from stocktide.streams.mapping.verify import is_signed
 from tests.intake_payloads import (
     LARGE_ID,
@@ -279,6 +281,23 @@ async def test_a_body_that_cannot_be_read_is_rejected(body: bytes) -> None:
 )
 async def test_an_xml_bomb_is_rejected(xml: str) -> None:
     assert (await rejection_of(qimen("deliveryorder.create", xml)))[0] == "malformed_body"
+
+
+def test_repeated_elements_are_read_in_a_time_that_grows_with_their_number() -> None:
+    started = time.process_time()
+    document = read_document(MAPPINGS["qimen"], b"<r><b>1</b>" + b"<a/>" * 100_000 + b"<b>2</b></r>")
+    assert document == {"b": ["1", "2"], "a": [""] * 100_000}
+    assert time.process_time() - started < 10.0, "a list that is copied for each element takes a minute"
+
+
+@pytest.mark.parametrize(("depth", "is_read"), [(DEPTH_MAX + 1, True), (DEPTH_MAX + 2, False)])
+def test_elements_are_read_down_to_the_greatest_depth(depth: int, is_read: bool) -> None:
+    body = b"<a>" * depth + b"</a>" * depth
+    if is_read:
+        assert read_document(MAPPINGS["qimen"], body)
+    else:
+        with pytest.raises(Unreadable, match="nested more than 32 deep"):
+            read_document(MAPPINGS["qimen"], body)
 
 
 def write_mapping(folder: Path, text: str) -> Path:
