@@ -20,7 +20,7 @@ from yarl import URL
 from stocktide.client.feed import FeedFrame, read_frames
 from tests.harness.described import described
 from tests.harness.events import Event, lines_of, stock_received
-from tests.harness.eventually import eventually
+from tests.harness.eventually import eventually, holds_already
 
 # Everything here takes under a second on a quiet machine.
 WAIT_SECONDS_MAX = 30.0
@@ -130,7 +130,7 @@ class ApiTestClient:
 
         async def matches() -> bool:
             answers[:] = [await self.get(path)]
-            return holds(answers[0])
+            return holds_already(holds, answers[0])
 
         await eventually(matches, self._seconds_max, lambda: str(answers[0]))
         return answers[0].body

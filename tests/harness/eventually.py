@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from typing import TypeVar
 
 from stocktide.retry import poll_until
 
 SECONDS_MAX = 20.0
+_Found = TypeVar("_Found")
 
 
 async def eventually(
@@ -21,3 +23,11 @@ async def eventually(
         return held if isinstance(held, bool) else await held
 
     assert await poll_until(is_true, seconds_max), message()
+
+
+def holds_already(holds: Callable[[_Found], bool], found: _Found) -> bool:
+    """Whether it is true of what was found; not while a row or a field that it names is not there yet."""
+    try:
+        return holds(found)
+    except KeyError:
+        return False

@@ -29,7 +29,7 @@ from stocktide.tables.ledger.client import Ledger, Unblessed
 from stocktide.tables.ledger.connection import connect
 from stocktide.tables.ledger.records import SkuRecord
 from tests.harness.events import Event, placed_and_paid, stock_received
-from tests.harness.eventually import eventually
+from tests.harness.eventually import eventually, holds_already
 from tests.harness.process import CommandResult, StocktideProcess, run_stocktide
 
 PARTITIONS = 4
@@ -152,7 +152,7 @@ class WorkerGroup:
         async def matches() -> bool:
             found.clear()
             found.update(await self.rows(topic))
-            return holds(found)
+            return holds_already(holds, found)
 
         await eventually(matches, WAIT_SECONDS_MAX, lambda: f"{str(found)[-2000:]}\n{self.log_tails()}")
         return found
