@@ -16,6 +16,9 @@ TRIES_MAX = 200
 # Long enough for a killed server to release its port.
 OLD_PORT_SECONDS_MAX = 3.0
 POLL_SECONDS = 0.05
+# Ports that this process has chosen and nobody may listen on yet. A server binds its port within a minute.
+RESERVED_MAX = 64
+_reserved: dict[int, socket.socket] = {}
 
 
 def is_port_free(port: int, host: str = "127.0.0.1") -> bool:
@@ -31,11 +34,26 @@ def is_port_free(port: int, host: str = "127.0.0.1") -> bool:
     return True
 
 
+def _reserve(port: int) -> bool:
+    """Keep other processes that pick a port off this one until its server has it: false if one of them has picked it.
+    The UDP port of the same number is the sign, since it ends with the process and servers here use TCP."""
+    sign = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    try:
+        sign.bind(("127.0.0.1", port))
+    except OSError:
+        sign.close()
+        return False
+    while len(_reserved) >= RESERVED_MAX:
+        _reserved.pop(next(iter(_reserved))).close()
+    _reserved[port] = sign
+    return True
+
+
 def pick_free_port(host: str = "127.0.0.1", avoid: Sequence[int] = ()) -> int:
-    """A port that is free now. Raises RuntimeError if none is found."""
+    """A port that is free now, and that no other process picks. Raises RuntimeError if none is found."""
     for _ in range(TRIES_MAX):
         port = random.randrange(PORTS_FROM, PORTS_TO)
-        if port not in avoid and is_port_free(port, host):
+        if port not in avoid and is_port_free(port, host) and _reserve(port):
             return port
     raise RuntimeError(f"no free port between {PORTS_FROM} and {PORTS_TO}")
 
@@ -46,7 +64,12 @@ async def persisted_ports(file: Path, names: Sequence[str]) -> dict[str, int]:
     ports: dict[str, int] = {}
     for name in names:
         old = saved.get(name)
-        if old is not None and old not in ports.values() and await _becomes_free(old):
+        if (
+            old is not None
+            and old not in ports.values()
+            and await _becomes_free(old)
+            and (old in _reserved or _reserve(old))
+        ):
             ports[name] = old
         else:
             ports[name] = pick_free_port(avoid=list(ports.values()))

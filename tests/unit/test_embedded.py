@@ -6,15 +6,17 @@ import hashlib
 import json
 import os
 import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from stocktide.embedded import jars
+from stocktide.embedded import jars, ports
 from stocktide.embedded.class_archive import ClassArchive
 from stocktide.embedded.java import find_java, java_version
 from stocktide.embedded.kafka import storage_identity
-from stocktide.embedded.ports import is_port_free, persisted_ports
+from stocktide.embedded.ports import is_port_free, persisted_ports, pick_free_port
 from stocktide.errors import EmbeddedError
 from stocktide.up.run_file import write_ready_file
 from tests.unit.fake_system import ready_on
@@ -40,6 +42,25 @@ async def test_ports_persist_and_a_taken_one_is_replaced(tmp_path: Path, monkeyp
     assert second["controller"] == first["controller"]
     assert second["broker"] != first["broker"]
     assert json.loads(file.read_text()) == second
+
+
+PICK = """
+import sys
+from stocktide.embedded import ports
+ports.PORTS_FROM, ports.PORTS_TO = int(sys.argv[1]), int(sys.argv[1]) + 1
+print(ports.pick_free_port())
+"""
+
+
+def test_two_processes_never_pick_the_same_port_before_a_server_listens_on_it() -> None:
+    port = pick_free_port()
+    other = (sys.executable, "-c", PICK, str(port))
+    refused = subprocess.run(other, capture_output=True, text=True, check=False)
+    assert refused.returncode == 1 and "no free port" in refused.stderr
+    for _ in range(ports.RESERVED_MAX):
+        pick_free_port()
+    assert len(ports._reserved) == ports.RESERVED_MAX
+    assert int(subprocess.check_output(other)) == port, "a port that was picked long ago is picked by others too"
 
 
 async def test_a_note_of_ports_that_was_cut_short_is_made_anew(tmp_path: Path) -> None:
