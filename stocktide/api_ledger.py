@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 
 class LedgerParts(Struct, frozen=True):
-    """The ledger, who submits commands to it, and who reads it once it is settled."""
+    """The ledger, what submits commands to it, and what reads it once it is settled."""
 
     limits: LedgerLimits
     ledger: Ledger

@@ -18,7 +18,7 @@ from stocktide.api.policy_requests import PolicyRequests
 from stocktide.settings import Settings
 from stocktide.streams.kafka.compacted_view import CompactedView
 from stocktide.streams.shutdown import end
-from stocktide.streams.topics import ALERTS, POLICY_REQUESTS
+from stocktide.streams.topics import ALERTS, POLICY_REQUESTS, retention_of
 
 
 def make_policy_requests(
@@ -26,7 +26,7 @@ def make_policy_requests(
 ) -> PolicyRequestHandlers:
     """The handlers, which work until the stack is closed."""
     topic = POLICY_REQUESTS.full_name(settings.app_id)
-    kept_ms = {topic: POLICY_REQUESTS.retention_ms or 0}
+    kept_ms = retention_of(settings.app_id, POLICY_REQUESTS)
     view = CompactedView(settings.kafka, topic, kept_ms=kept_ms, **settings.kafka_access())
     requests = PolicyRequests(
         view, InputEventProducer(producer), topic, ALERTS.full_name(settings.app_id), settings.request_seconds

@@ -15,13 +15,13 @@ from stocktide.api.handlers.reports import ReportHandlers
 from stocktide.settings import Settings
 from stocktide.streams.kafka.compacted_view import CompactedView
 from stocktide.streams.shutdown import end
-from stocktide.streams.topics import COMPLAINTS, DAILY, DAILY_RETENTION_MS
+from stocktide.streams.topics import COMPLAINTS, DAILY, retention_of
 
 
 def prepare_reports(settings: Settings, stack: AsyncExitStack, producer: AIOKafkaProducer) -> ReportHandlers:
     """The handlers of `/v1/reports`, `/v1/health/score` and `/v1/complaints`."""
     daily, complaints = (topic.full_name(settings.app_id) for topic in (DAILY, COMPLAINTS))
-    kept_ms = dict.fromkeys((daily, complaints), DAILY_RETENTION_MS)
+    kept_ms = retention_of(settings.app_id, DAILY, COMPLAINTS)
     view = CompactedView(settings.kafka, daily, complaints, kept_ms=kept_ms, **settings.kafka_access())
     stack.push_async_callback(end, asyncio.create_task(view.run(), name="daily totals"))
     handlers = (view, InputEventProducer(producer), daily, complaints)

@@ -1,6 +1,6 @@
 """What the worker's agents are given to make spans where traces are exported.
 
-In: `Tracing` or None. Out: what is around their work, or hears of it; without `Tracing`, what does nothing.
+In: `Tracing` or None. Out: what is called with records or around work; without `Tracing`, what does nothing.
 """
 
 from __future__ import annotations

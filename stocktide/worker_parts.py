@@ -118,7 +118,7 @@ class Worker:
                 raise WorkerFailed(f"the check for stalls ended: {self._watching_stalls.exception()!r}")
 
     async def stop(self) -> None:
-        """Stop the roles, each within a bounded time."""
+        """Stop the roles and the senders, each within a bounded time."""
         if self._watching_stalls is not None:
             self._watching_stalls.cancel()
         if self._reporting is not None:

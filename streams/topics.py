@@ -128,6 +128,11 @@ TOPICS: tuple[Topic, ...] = (
 )
 
 
+def retention_of(app_id: str, *topics: Topic) -> dict[str, int]:
+    """How long Kafka keeps a row (ms), by full name; without those whose rows are kept until they are replaced."""
+    return {topic.full_name(app_id): topic.retention_ms for topic in topics if topic.retention_ms is not None}
+
+
 def join_key(first: str, second: str) -> str:
     """`first/second`, with `%` and `/` in `first` escaped as `%25` and `%2F`."""
     return f"{first.replace('%', '%25').replace('/', '%2F')}/{second}"

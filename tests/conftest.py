@@ -19,7 +19,7 @@ settings.load_profile("untimed")
 # The folders, and in them the files, whose tests take longest run first: at the end, where several processes share the
 # tests, none of them waits for one that just began a long file. The last files leave thousands of SKUs in the system
 # that their folder shares, and each later change of a policy would concern all of them.
-FOLDERS = ("faults", "integration", "browser", "protocol", "ledger", "deploy", "unit")
+FOLDERS = ("faults", "browser", "integration", "protocol", "ledger", "deploy", "unit")
 LAST_FILES = ("feed",)
 LONG_FILES = ("worker", "stalls", "start", "explain", "replay", "up", "package", "sizes", "rebuild")
 # All files of such a folder share a system.

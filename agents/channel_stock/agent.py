@@ -43,7 +43,7 @@ RETRY_SECONDS = 1.0
 
 
 class UpdateTraces(Protocol):
-    """Hears of the rows of one partition, and is around the writes of its updates (`agents.traced`)."""
+    """Called with the rows of one partition, and around the writes of its updates (`agents.traced`)."""
 
     def folding(self, records: Sequence[Record]) -> None: ...
     def publishing(self, updates: Sequence[DueUpdate]) -> contextlib.AbstractContextManager[object]: ...

@@ -165,7 +165,7 @@ class Groups:
         return group
 
     def _current(self, route: int, labels: tuple[tuple[str, str], ...], now: int) -> Group | None:
-        """The group, unless it is to be forgotten: nobody looks at the clock while nothing waits."""
+        """The group, unless it is to be forgotten: no timer runs while nothing waits."""
         group = self._groups.get((route, labels))
         return None if group is None or group.is_idle(now) else group
 

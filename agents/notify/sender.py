@@ -194,7 +194,7 @@ class ReceiverSender(ConsumerRebalanceListener):
         if self._sending is not None:
             sending, self._sending, self._delivery = self._sending, None, None
             await end(sending)
-            # Another worker says it now.
+            # Another worker has the group, and this gauge, now.
             self._parts.metrics.pending_alerts.remove(self._receiver.name)
         with contextlib.suppress(TimeoutError, KafkaError):
             await asyncio.wait_for(self._commit(consumer, at_once=True), STOP_SECONDS_MAX)

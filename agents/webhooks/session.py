@@ -104,7 +104,7 @@ class SessionParts(msgspec.Struct, frozen=True):
     acks_topic: str
     webhooks: Callable[[], dict[str, Webhook | None]]
     health: Callable[[str], list[PartitionHealth]]
-    # Hears of the rows read, and whether they are orders.
+    # Called with the rows read, and whether they are orders.
     trace_rows: Callable[[Sequence[Any], bool], None] | None = None
 
 

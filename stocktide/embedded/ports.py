@@ -16,7 +16,7 @@ TRIES_MAX = 200
 # Long enough for a killed server to release its port.
 OLD_PORT_SECONDS_MAX = 3.0
 POLL_SECONDS = 0.05
-# Ports that this process has chosen and nobody may listen on yet. A server binds its port within a minute.
+# Ports that this process has chosen and whose servers may not listen yet: they do within a minute.
 RESERVED_MAX = 64
 _reserved: dict[int, socket.socket] = {}
 
