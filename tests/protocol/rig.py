@@ -73,7 +73,9 @@ class ProtocolRig:
         await wait_until(lambda: relay.blessed)
         return relay
 
-    def submitter(self, attempt_seconds: float = 1.0) -> DecisionSubmitter:
+    def submitter(self, attempt_seconds: float = ANSWER_SECONDS_MAX) -> DecisionSubmitter:
+        """Callers of the shard. A repeat after `attempt_seconds` is a batch of its own: without it, no batch depends on
+        the speed of the machine."""
         return DecisionSubmitter(self.ledger, self.settlements, attempt_seconds=attempt_seconds)
 
     async def submit(self, *commands: Command) -> Decision:
