@@ -64,7 +64,7 @@ async def test_nothing_is_answered_before_it_was_read_back(rig: ProtocolRig) -> 
     await rig.blessed_relay(log=log)
     log.gate.clear()
     with pytest.raises(Unsettled, match="batch 1 was decided and its settlement is: timeout"):
-        await rig.submitter().submit([receive("m-1")], deadline_in(0.3))
+        await rig.submitter().submit([receive("m-1")], deadline_in(1.0))
 
 
 async def test_a_caller_whose_token_was_lost_submits_again_and_is_answered_as_the_first(rig: ProtocolRig) -> None:

@@ -195,7 +195,7 @@ async def test_alerts_that_wait_have_a_limit_and_are_not_waited_for_after_the_ep
     held.clear()
     await stock.process(row("A", 13, 1))
     await asyncio.sleep(0.03)
-    await asyncio.wait_for(stock.agent.stop(), 1)
+    await asyncio.wait_for(stock.agent.stop(), 10)
 
 
 async def test_an_alert_whose_write_fails_is_written_again(stock: StockHarness, monkeypatch: Any) -> None:

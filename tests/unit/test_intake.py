@@ -72,7 +72,7 @@ async def test_the_handler_returns_only_when_all_is_settled() -> None:
     await asyncio.sleep(0.01)
     assert submitter.submitted and not handling.done()
     submitter.gate.set()
-    await asyncio.wait_for(handling, 1)
+    await asyncio.wait_for(handling, 10)
 
 
 async def test_poison_goes_to_the_dead_letters_with_reason_and_origin_and_its_neighbours_go_on() -> None:

@@ -43,7 +43,7 @@ def handler() -> RecordingHandler:
 async def finish(workers: PartitionWorkers, *events: FakeEvent) -> None:
     for event in events:
         await workers.feed(event)
-    await asyncio.wait_for(workers.drain(), 2)
+    await asyncio.wait_for(workers.drain(), 10)
     await workers.stop()
 
 

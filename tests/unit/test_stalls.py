@@ -171,7 +171,7 @@ async def test_a_partition_worker_reports_the_error_of_its_handler(monkeypatch: 
     await asyncio.sleep(0.02)
     assert workers.in_progress == {0: ChunkInProgress(40, "RuntimeError: too large")}
     broken = False
-    await asyncio.wait_for(workers.drain(), 2)
+    await asyncio.wait_for(workers.drain(), 10)
     assert workers.in_progress == {} and workers.done == {0: 41}
     await workers.stop()
 
