@@ -1,14 +1,15 @@
 """Follows `alerts` and `dead-letters` and counts them by day, in the worker that owns the journal.
 
 In: the records of all partitions, from where the table says they were counted. Out: rows of `daily` with new totals,
-then the row that says how far was counted. Each row holds the offsets up to which it has counted, so a record that is
-read again after a crash counts nothing.
+then the row that says how far was counted; tombstones of rows of old days. Each row holds the offsets up to which it
+has counted, so a record that is read again after a crash counts nothing.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections import Counter as Tally
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
@@ -22,6 +23,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 from msgspec import Struct
 
+from stocktide.agents.days.retention import FORGET_SECONDS, FORGOTTEN_ROWS_MAX, forgotten_keys
 from stocktide.agents.derive.agent import DailyTotals
 from stocktide.streams.contract.daily import (
     FOLLOWED_KEY,
@@ -155,6 +157,7 @@ class DayFollower:
         self._topics = topics
         self._open_reader = open_reader
         self._owns_journal = owns_journal
+        self._forget_at = 0.0
 
     async def run(self) -> None:
         """Count until cancelled; errors of Kafka are retried."""
@@ -172,12 +175,14 @@ class DayFollower:
 
     async def _follow(self, epoch: int) -> None:
         """Count while the epoch holds. Raises MembershipLost and KafkaError."""
+        self._forget_at = 0.0
         async with self._open_reader() as consumer:
             await self._seek(consumer, epoch)
             while self._publisher.holds(epoch) and self._owns_journal():
                 fetched = await consumer.getmany(timeout_ms=POLL_MS, max_records=RECORDS_MAX)
                 if fetched:
                     await self._count(fetched, epoch)
+                await self._forget(epoch)
 
     async def _seek(self, consumer: AIOKafkaConsumer, epoch: int) -> None:
         """Go on where was counted. What is older than the first start is of days of which nothing else is known."""
@@ -201,6 +206,15 @@ class DayFollower:
             through[place] = records[-1].offset + 1
         await self._store({key.encode(): encode(row) for key, row in fold.rows().items()}, epoch)
         await self._store({FOLLOWED_KEY.encode(): encode(Followed(through))}, epoch)
+
+    async def _forget(self, epoch: int) -> None:
+        """Remove some of the rows of days that are over for long, if it is time."""
+        if time.monotonic() < self._forget_at:
+            return
+        keys = forgotten_keys(self._daily.table, SHARD, day_of(now_ms(), self._daily.zone))
+        await self._store(dict.fromkeys(keys), epoch)
+        if len(keys) < FORGOTTEN_ROWS_MAX:
+            self._forget_at = time.monotonic() + FORGET_SECONDS
 
     async def _store(self, rows: dict[bytes, bytes | None], epoch: int) -> None:
         if rows:
