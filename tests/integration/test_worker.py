@@ -150,6 +150,32 @@ async def test_totals_of_old_days_are_forgotten_in_the_table_and_in_what_a_resta
     assert all(record.value for record in (await group.records(DAILY))[end:])
 
 
+async def test_a_change_of_mode_that_is_written_again_after_a_kill_counts_once(group: WorkerGroup) -> None:
+    def switches(*ids: str) -> list[tuple[str, dict[str, Any]]]:
+        row = {"type": "mode_switched", "sku": "A", "channel": "jd", "at": datetime.now(UTC).isoformat()}
+        return [("A", {**row, "id": id_}) for id_ in ids]
+
+    def counted(rows: dict[str, Any]) -> int:
+        return sum(row["published_ms"][0] for key, row in rows.items() if key.startswith("switches/"))
+
+    worker = await group.start()
+    await group.write(ALERTS, *switches("m1", "m2"))
+    await group.rows_when(DAILY, lambda rows: counted(rows) == 2)
+    await worker.stop(signal.SIGKILL)
+    await group.write(ALERTS, *switches("m2", "m3"))
+    await group.start("w2")
+    await group.write(ALERTS, *switches("m1", "m4"))
+    rows = await group.rows_when(DAILY, lambda rows: counted(rows) >= 4)
+    assert counted(rows) == 4
+
+    async def is_read() -> bool:
+        through = (await group.rows(DAILY))["followed"]["through"]
+        return sum(end for place, end in through.items() if place.startswith("alerts/")) == 6
+
+    await eventually(is_read, WAIT_SECONDS_MAX)
+    assert counted(await group.rows(DAILY)) == 4
+
+
 async def test_an_event_whose_order_never_comes_ends_in_the_dead_letters(group: WorkerGroup) -> None:
     await start_with_stock(group, STOCKTIDE_PARK_SECONDS="1")
     await group.send_orders(order_paid("ghost"))
