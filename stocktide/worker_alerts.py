@@ -40,6 +40,7 @@ class AlertsPart:
                 session=session,
                 metrics=self._metrics,
                 since_ms=self._since_ms,
+                receivers=len(config.receivers),
             )
             async with asyncio.TaskGroup() as senders:
                 for receiver in config.receivers:

@@ -89,7 +89,7 @@ PROCESSES = Topic(
     "processes", "process", "worker, api", "what each process says of itself", "compact,delete", HOUR_MS, partitions=1
 )
 
-# A day more than is answered (`streams.contract.daily.DAYS_KEPT`) in every time zone, and the age of a segment.
+# Longer than days have rows (`streams.contract.daily.DAYS_STORED`): of `daily`, tombstones remove them before.
 DAILY_RETENTION_MS = 98 * DAY_MS
 DAILY = Topic(
     "daily",

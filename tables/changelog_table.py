@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from functools import cache
+from itertools import islice, takewhile
 from typing import Any
 
 import faust
@@ -36,6 +37,11 @@ class PublishedTable(faust.Table):  # type: ignore[misc]
         """The row of `key`, or None."""
         value: bytes | None = self.data._db_for_partition(partition).get(key)
         return value
+
+    def keys(self, partition: int, first: bytes, end: bytes, number: int) -> list[bytes]:
+        """At most so many keys from `first` on, before `end`, in order."""
+        following = self.data._db_for_partition(partition).keys(from_key=first)
+        return list(islice(takewhile(lambda key: key < end, following), number))
 
     def write(self, partition: int, rows: Mapping[bytes, bytes | None], offset: int) -> None:
         """Store published rows, the last of them at `offset`; None removes one."""

@@ -1,14 +1,16 @@
 """Follows `alerts` and `dead-letters` and counts them by day, in the worker that owns the journal.
 
 In: the records of all partitions, from where the table says they were counted. Out: rows of `daily` with new totals,
-then the row that says how far was counted. Each row holds the offsets up to which it has counted, so a record that is
-read again after a crash counts nothing.
+then the row that says how far was counted; tombstones of rows of old days. Each row holds the offsets up to which it
+has counted, so a record that is read again after a crash counts nothing, and `repeats` knows those that were written
+again.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections import Counter as Tally
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
@@ -22,6 +24,8 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 from msgspec import Struct
 
+from stocktide.agents.days.repeats import READ_BACK_RECORDS, RepeatFilter
+from stocktide.agents.days.retention import FORGET_SECONDS, FORGOTTEN_ROWS_MAX, forgotten_keys
 from stocktide.agents.derive.agent import DailyTotals
 from stocktide.streams.contract.daily import (
     FOLLOWED_KEY,
@@ -37,7 +41,7 @@ from stocktide.streams.contract.daily import (
 from stocktide.streams.contract.documents import encode
 from stocktide.streams.contract.times import ms_of, now_ms
 from stocktide.streams.kafka.membership import MembershipLost
-from stocktide.streams.kafka.publish import Publisher
+from stocktide.streams.kafka.publish import OFFSET_NOT_WRITTEN, Publisher
 from stocktide.streams.kafka.transport import Record
 from stocktide.streams.topics import ALERTS, Topic
 
@@ -62,6 +66,7 @@ class _Switch(Struct, frozen=True):
     """An alert, as far as it is counted."""
 
     type: str
+    id: str = ""
     channel: str | None = None
     at: datetime | None = None
 
@@ -71,6 +76,10 @@ class _Letter(Struct, frozen=True):
 
     reason: str = UNREADABLE
     of: Any = None
+    topic: str = ""
+    partition: int = 0
+    offset: int = OFFSET_NOT_WRITTEN
+    at: str = ""
 
 
 _switch = msgspec.json.Decoder(_Switch).decode
@@ -81,20 +90,24 @@ _followed_row = msgspec.json.Decoder(Followed).decode
 
 
 class DayFold:
-    """Counts a poll. `read` gives the stored row of a key; a `place` is a topic's short name and a partition."""
+    """Counts a poll. `read` gives the stored row of a key; a `place` is a topic's short name and a partition. Records
+    before `floor` were counted: they only make their repeats known."""
 
-    def __init__(self, zone: ZoneInfo, read: Callable[[str], bytes | None]) -> None:
+    def __init__(self, zone: ZoneInfo, read: Callable[[str], bytes | None], repeats: RepeatFilter) -> None:
         self._zone = zone
         self._read = read
+        self._repeats = repeats
         self._switches: dict[str, SwitchDay] = {}
         self._letters: dict[str, LetterDay] = {}
 
-    def add_alerts(self, place: str, records: Iterable[Record]) -> None:
+    def add_alerts(self, place: str, records: Iterable[Record], floor: int = 0) -> None:
         """Count the changes of mode among the alerts of a partition."""
         found: defaultdict[tuple[str, str], list[tuple[int, int]]] = defaultdict(list)
         for record in records:
             alert = _decoded(_switch, record)
-            if alert is not None and alert.type == "mode_switched" and alert.channel and alert.at:
+            if alert is None or alert.type != "mode_switched" or not alert.channel or not alert.at:
+                continue
+            if self._repeats.is_new(place, alert.id or record.offset) and record.offset >= floor:
                 waited = record.timestamp - ms_of(alert.at)
                 found[day_of(record.timestamp, self._zone), alert.channel].append((record.offset, waited))
         for (day, channel), switches in found.items():
@@ -105,15 +118,18 @@ class DayFold:
             through = {**row.through, place: max(counted, switches[-1][0] + 1)}
             self._switches[key] = SwitchDay(day, channel, through, row.published_ms.with_each(waits))
 
-    def add_letters(self, place: str, records: Iterable[Record]) -> None:
-        """Count the dead letters of a partition."""
+    def add_letters(self, place: str, records: Iterable[Record], floor: int = 0) -> None:
+        """Count the dead letters of a partition. One that was sent again and refused again is another: its time
+        differs."""
         found: defaultdict[str, list[tuple[int, str]]] = defaultdict(list)
         for record in records:
             letter = _decoded(_letter, record)
             if letter is not None and letter.of is not None:
                 continue
-            reason = UNREADABLE if letter is None else letter.reason
-            found[day_of(record.timestamp, self._zone)].append((record.offset, reason))
+            has_place = letter is not None and letter.offset != OFFSET_NOT_WRITTEN
+            if self._repeats.is_new(place, letter if has_place else record.offset) and record.offset >= floor:
+                reason = UNREADABLE if letter is None else letter.reason
+                found[day_of(record.timestamp, self._zone)].append((record.offset, reason))
         for day, letters in found.items():
             key = key_of(LETTERS, day)
             row = self._letters.get(key) or self._stored(key, _letter_row) or LetterDay(day)
@@ -155,6 +171,8 @@ class DayFollower:
         self._topics = topics
         self._open_reader = open_reader
         self._owns_journal = owns_journal
+        self._repeats = RepeatFilter()
+        self._forget_at = 0.0
 
     async def run(self) -> None:
         """Count until cancelled; errors of Kafka are retried."""
@@ -172,35 +190,51 @@ class DayFollower:
 
     async def _follow(self, epoch: int) -> None:
         """Count while the epoch holds. Raises MembershipLost and KafkaError."""
+        self._repeats, self._forget_at = RepeatFilter(), 0.0
         async with self._open_reader() as consumer:
             await self._seek(consumer, epoch)
             while self._publisher.holds(epoch) and self._owns_journal():
                 fetched = await consumer.getmany(timeout_ms=POLL_MS, max_records=RECORDS_MAX)
                 if fetched:
                     await self._count(fetched, epoch)
+                await self._forget(epoch)
 
     async def _seek(self, consumer: AIOKafkaConsumer, epoch: int) -> None:
-        """Go on where was counted. What is older than the first start is of days of which nothing else is known."""
-        through = self._followed()
-        new = [part for part in consumer.assignment() if self._place(part) not in through]
+        """Go on where was counted, and a little before: what is there is known again. What is older than the first
+        start is of days of which nothing else is known."""
+        through, parts = self._followed(), list(consumer.assignment())
+        new = [part for part in parts if self._place(part) not in through]
         if new:
             ends = await consumer.end_offsets(new)
             found = await consumer.offsets_for_times(dict.fromkeys(new, now_ms() - FIRST_START_MS))
             through |= {self._place(part): at.offset if (at := found[part]) else ends[part] for part in new}
             await self._store({FOLLOWED_KEY.encode(): encode(Followed(through))}, epoch)
-        for part in consumer.assignment():
-            consumer.seek(part, through[self._place(part)])
+        begins = await consumer.beginning_offsets(parts)
+        for part in parts:
+            read_back = READ_BACK_RECORDS[self._topics[part.topic]]
+            consumer.seek(part, max(begins[part], through[self._place(part)] - read_back))
 
     async def _count(self, fetched: Mapping[TopicPartition, list[Record]], epoch: int) -> None:
-        fold = DayFold(self._daily.zone, self._read)
-        through = self._followed()
+        fold = DayFold(self._daily.zone, self._read, self._repeats)
+        followed = self._followed()
+        through = dict(followed)
         for part, records in fetched.items():
             place = self._place(part)
             add = fold.add_alerts if self._topics[part.topic] is ALERTS else fold.add_letters
-            add(place, records)
-            through[place] = records[-1].offset + 1
+            add(place, records, followed[place])
+            through[place] = max(followed[place], records[-1].offset + 1)
         await self._store({key.encode(): encode(row) for key, row in fold.rows().items()}, epoch)
-        await self._store({FOLLOWED_KEY.encode(): encode(Followed(through))}, epoch)
+        if through != followed:
+            await self._store({FOLLOWED_KEY.encode(): encode(Followed(through))}, epoch)
+
+    async def _forget(self, epoch: int) -> None:
+        """Remove some of the rows of days that are over for long, if it is time."""
+        if time.monotonic() < self._forget_at:
+            return
+        keys = forgotten_keys(self._daily.table, SHARD, day_of(now_ms(), self._daily.zone))
+        await self._store(dict.fromkeys(keys), epoch)
+        if len(keys) < FORGOTTEN_ROWS_MAX:
+            self._forget_at = time.monotonic() + FORGET_SECONDS
 
     async def _store(self, rows: dict[bytes, bytes | None], epoch: int) -> None:
         if rows:

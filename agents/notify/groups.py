@@ -8,24 +8,31 @@ the same thing is counted, not sent, until `repeat_interval` is over.
 
 from __future__ import annotations
 
+import sys
 from collections import OrderedDict
 from collections.abc import Iterator
-from typing import TypeVar
+from hashlib import blake2b
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from stocktide.agents.notify.config import Route
 from stocktide.agents.notify.routing import Alert, group_of, held_until
 
 # Groups that wait; an alert of one more joins the group of the rest of its route.
 GROUPS_MAX = 500
-# Alerts that wait with their content: some MB. Those beyond are counted in the message ("and 312 more").
+# Alerts that wait with their content: a message looks at each. Those beyond, or beyond the bytes, are counted in the
+# message ("and 312 more").
 ALERTS_MAX = 10_000
-# Things of which it is known what was said about them last: some MB.
-SUBJECTS_MAX = 10_000
+# Memory of all alerts that wait in a process: 10,000 for each of four receivers, some 1.4 KB each. Receivers have equal
+# shares: one that is down takes no room from another.
+WAITING_BYTES_MAX = 64 * 1024 * 1024
+# Of an alert that waits, beside its row and texts: objects, and its place here and in `progress`.
+WAITING_OVERHEAD_BYTES = 500
+# Things of which it is known what was said about them last, in a process and shared likewise: digests, some 10 MB with
+# those of rows.
+SUBJECTS_MAX = 20_000
+_DIGEST_BYTES = 16
 
-_Key = TypeVar("_Key")
-_Value = TypeVar("_Value")
 # A record of `alerts`: partition and offset.
 Place = tuple[int, int]
 
@@ -35,6 +42,7 @@ class Waiting(Struct, frozen=True):
 
     alert: Alert
     place: Place
+    size: int
 
 
 class Group:
@@ -65,36 +73,42 @@ class Message(Struct, frozen=True):
 
 
 class Groups:
-    """The groups of one receiver. Places of its routes are those in the file."""
+    """The groups of one receiver, of `receivers` in the process. Places of its routes are those in the file."""
 
-    def __init__(self, routes: tuple[Route, ...]) -> None:
+    def __init__(self, routes: tuple[Route, ...], receivers: int = 1) -> None:
         self._routes = routes
+        self._bytes_max = WAITING_BYTES_MAX // receivers
+        self._subjects_max = SUBJECTS_MAX // receivers
         self._groups: dict[tuple[int, tuple[tuple[str, str], ...]], Group] = {}
         self._count = 0
-        # subject → what was said last, and when; by route.
-        self._said: OrderedDict[tuple[object, ...], tuple[tuple[object, ...], int]] = OrderedDict()
+        self._bytes = 0
+        # Subject and route → what was said last, and when.
+        self._said: OrderedDict[bytes, tuple[bytes, int]] = OrderedDict()
         # The same of the rows themselves: processes raise the same one, and a restart writes a row again.
-        self._rows: OrderedDict[tuple[int, str], tuple[tuple[object, ...], int]] = OrderedDict()
+        self._rows: OrderedDict[bytes, tuple[bytes, int]] = OrderedDict()
 
     def __len__(self) -> int:
         return self._count
 
     def add(self, route: int, alert: Alert, place: Place, now: int) -> bool:
         """Add an alert; False if it needs no sending: it is a repeat, or there is no room to keep it."""
-        said, same_row = self._said.get((route, *alert.subject)), self._rows.get((route, alert.id))
+        subject, row, content = _subject(route, alert), _digest(route, alert.id), _digest(*alert.content)
         group = self._group(route, alert, now)
-        known = (each for each in (said, same_row) if each is not None)
-        if any(content == alert.content and now - at < self._interval(route) for content, at in known):
+        known = (each for each in (self._said.get(subject), self._rows.get(row)) if each is not None)
+        if any(said == content and now - at < self._interval(route) for said, at in known):
             group.repeats += 1
             return False
         group.due = self._due(group, now)
-        if self._count >= ALERTS_MAX:
+        size = _size(alert)
+        # One that is larger than the share waits alone.
+        if self._count >= ALERTS_MAX or (self._count and self._bytes + size > self._bytes_max):
             group.more += 1
             return False
-        self._remember(route, alert, now)
-        _note(self._rows, (route, alert.id), (alert.content, now))
-        group.waiting.append(Waiting(alert, place))
+        self._note(self._said, subject, (content, now))
+        self._note(self._rows, row, (content, now))
+        group.waiting.append(Waiting(alert, place, size))
         self._count += 1
+        self._bytes += size
         return True
 
     def due(self, now: int) -> Message | None:
@@ -125,8 +139,9 @@ class Groups:
             if group.waiting:  # held back, or new
                 group.due = min(group.due, self._release(group, now))
         for each in done:
-            if self._last_word(group.route, each.alert) == each.alert.content:  # else it has said otherwise meanwhile
-                self._remember(group.route, each.alert, now)
+            subject, content = _subject(group.route, each.alert), _digest(*each.alert.content)
+            if (said := self._said.get(subject)) and said[0] == content:  # else it has said otherwise meanwhile
+                self._note(self._said, subject, (content, now))
         return [each.place for each in done]
 
     def failed(self, message: Message, retry_at: int, now: int) -> None:
@@ -142,8 +157,8 @@ class Groups:
         group.more -= message.more
         group.failing_since = None
         for each in message.waiting:
-            self._said.pop((group.route, *each.alert.subject), None)  # nobody was told
-            self._rows.pop((group.route, each.alert.id), None)
+            self._said.pop(_subject(group.route, each.alert), None)  # nobody was told
+            self._rows.pop(_digest(group.route, each.alert.id), None)
         return [each.place for each in message.waiting]
 
     def forget_idle(self, now: int) -> None:
@@ -197,24 +212,32 @@ class Groups:
         places = {each.place for each in done}
         group.waiting = [each for each in group.waiting if each.place not in places]
         self._count -= len(done)
+        self._bytes -= sum(each.size for each in done)
 
-    def _last_word(self, route: int, alert: Alert) -> tuple[object, ...] | None:
-        said = self._said.get((route, *alert.subject))
-        return None if said is None else said[0]
-
-    def _remember(self, route: int, alert: Alert, now: int) -> None:
-        _note(self._said, (route, *alert.subject), (alert.content, now))
+    def _note(self, known: OrderedDict[bytes, tuple[bytes, int]], key: bytes, said: tuple[bytes, int]) -> None:
+        """Note as the newest; of too many the oldest goes."""
+        known[key] = said
+        known.move_to_end(key)
+        if len(known) > self._subjects_max:
+            known.popitem(last=False)
 
     def _interval(self, route: int) -> int:
         return round(self._routes[route].repeat_interval * 1000)
 
 
-def _note(known: OrderedDict[_Key, _Value], key: _Key, value: _Value) -> None:
-    """Note as the newest; of too many the oldest goes."""
-    known[key] = value
-    known.move_to_end(key)
-    if len(known) > SUBJECTS_MAX:
-        known.popitem(last=False)
+def _subject(route: int, alert: Alert) -> bytes:
+    return _digest(route, *alert.subject)
+
+
+def _digest(*parts: object) -> bytes:
+    """What stands for values of any length."""
+    return blake2b(repr(parts).encode(), digest_size=_DIGEST_BYTES).digest()
+
+
+def _size(alert: Alert) -> int:
+    """Bytes of memory of an alert that waits."""
+    texts = sum(sys.getsizeof(value) for value in structs.astuple(alert) if isinstance(value, str))
+    return WAITING_OVERHEAD_BYTES + memoryview(alert.row).nbytes + texts
 
 
 def _severities(group: Group) -> Iterator[str]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import base64
 from collections.abc import Awaitable, Callable
+from itertools import islice, takewhile
 from typing import Annotated
 
 from aiohttp import web
@@ -18,7 +19,7 @@ from multidict import MultiDict
 
 from stocktide.api import problems
 from stocktide.api.cursors import encode_cursor, parse_page
-from stocktide.api.dead_letter_log import DeadLetterLog
+from stocktide.api.dead_letter_log import DeadLetterLog, rank_of
 from stocktide.api.requests import check_name, parse_query, read_actor
 from stocktide.streams.contract.documents import DeadLetterPage, DeadLetterPlace, ListedDeadLetter
 from stocktide.streams.contract.events import Malformed
@@ -85,14 +86,13 @@ class DeadLetterHandlers:
         if (problem := await self._within_time(self._log.refresh())) is not None:
             return problem
         kept_from = rfc3339(now_ms() - (DEAD_LETTERS.retention_ms or 0))
-        found = sorted(
-            (each for each in self._log.letters(states) if (not reasons or each.reason in reasons)),
-            key=_cursor_of,
-            reverse=True,
-        )
-        shown = [each for each in found if each.at >= kept_from and (cursor is None or _cursor_of(each) < cursor)]
-        following = encode_cursor(_cursor_of(shown[limit - 1])) if len(shown) > limit else None
-        answer = DeadLetterPage([_view(each) for each in shown[:limit]], following, self._log.left_out)
+        newest = self._log.newest
+        before = newest.before(None if cursor is None else (cursor.at, cursor.partition, cursor.offset))
+        kept = takewhile(lambda each: each.at >= kept_from, before)
+        found = (each for each in kept if each.state in states and (not reasons or each.reason in reasons))
+        shown = list(islice(found, limit + 1))
+        following = encode_cursor(LetterCursor(*rank_of(shown[limit - 1]))) if len(shown) > limit else None
+        answer = DeadLetterPage([_view(each) for each in shown[:limit]], following, newest.left_out)
         return problems.json_response(answer)
 
     async def get(self, request: web.Request) -> web.Response:
@@ -103,7 +103,7 @@ class DeadLetterHandlers:
         rows: list[StoredDeadLetter] = []
         if (problem := await self._within_time(self._read(place, rows))) is not None:
             return problem
-        letter = self._log.at(place)
+        letter = self._log.newest.at(place)
         return _unknown() if letter is None or not rows else problems.json_response(_view(letter, rows[0]))
 
     async def retry(self, request: web.Request) -> web.Response:
@@ -123,7 +123,7 @@ class DeadLetterHandlers:
         async with self._changing:
             if (problem := await self._within_time(self._log.refresh(at_once=True))) is not None:
                 return problem
-            letter = self._log.at(place)
+            letter = self._log.newest.at(place)
             if letter is None:
                 return _unknown()
             if letter.state in CLOSED_STATES:
@@ -138,12 +138,12 @@ class DeadLetterHandlers:
                 return problems.problem_response(409, "not_retriable", f"It is not sent: {results[0].skipped}.")
             if (problem := await self._within_time(self._log.refresh(at_once=True))) is not None:
                 return problem
-            changed = self._log.at(place) or structs.replace(letter, state=state, by=actor)
+            changed = self._log.newest.at(place) or structs.replace(letter, state=state, by=actor)
         return problems.json_response(_view(changed))
 
     async def _read(self, place: RecordPlace, rows: list[StoredDeadLetter]) -> None:
         await self._log.refresh()
-        if self._log.at(place) is not None:
+        if self._log.newest.at(place) is not None:
             rows += [stored async for stored in self._topic.rows(places=[place])]
 
     async def _within_time(self, work: Awaitable[None]) -> web.Response | None:
@@ -167,10 +167,6 @@ class DeadLetterHandlers:
 
 def _unknown() -> web.Response:
     return problems.not_found("unknown_dead_letter", "There is no dead letter at this place, or it is too old.")
-
-
-def _cursor_of(letter: DeadLetterSummary) -> LetterCursor:
-    return LetterCursor(letter.at, letter.place.partition, letter.place.offset)
 
 
 def _view(letter: DeadLetterSummary, stored: StoredDeadLetter | None = None) -> ListedDeadLetter:

@@ -99,14 +99,14 @@ class CompactedView:
         self._read.clear()
 
     def _take(self, topic: str, records: Iterable[Any]) -> None:
-        rows, written = self._rows[topic], self._written.get(topic)
+        rows, written = self._rows[topic], self._written.get(topic, {})
         for record in records:
             key = (record.key or b"").decode(errors="replace")
             if record.value is None:
                 rows.pop(key, None)
+                written.pop(key, None)
             else:
                 rows[key] = record.value
-            if written is not None:
                 written[key] = record.timestamp
 
     def _forget(self, now: int) -> None:

@@ -7,6 +7,7 @@ for a time and cannot take one back, so another row, a mark, says that one was s
 
 from __future__ import annotations
 
+import asyncio
 import base64
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from typing import Any, Literal
@@ -18,6 +19,7 @@ from msgspec import Struct, structs
 from stocktide.streams.contract.documents import DeadLetter
 from stocktide.streams.contract.events import shorten
 from stocktide.streams.contract.times import rfc3339
+from stocktide.streams.kafka.publish import OFFSET_NOT_WRITTEN
 from stocktide.streams.kafka.read_topic import read_topic, topic_consumer
 from stocktide.streams.kafka.record_origin import RecordPlace
 
@@ -30,6 +32,8 @@ LETTERS_MAX = 200_000
 KEY_BYTES_MAX = 1_024
 # Every record that is read exists already; a fetch that waits for more delays the next one.
 _FETCH_WAIT_MS = 20
+# Rows are decoded for so many bytes, and some for each row, before the event loop runs other tasks: some 4 ms.
+TURN_BYTES, ROW_BYTES = 256 * 1024, 1_024
 
 
 class DeadLetterSummary(Struct, frozen=True):
@@ -82,6 +86,13 @@ class DeadLetterFilter(Struct, frozen=True):
         )
 
 
+class FoldChange(Struct, frozen=True):
+    """What a row changed: dead letters that are to be shown now, and those that are no more."""
+
+    come: tuple[DeadLetterSummary, ...] = ()
+    gone: tuple[DeadLetterSummary, ...] = ()
+
+
 class DeadLetterFold:
     """Folds rows, those of one partition in their order, into the dead letters that `matches` selects. `evicted` counts
     those beyond `letters_max`. Of each dead letter `beginning` bytes are held."""
@@ -96,15 +107,14 @@ class DeadLetterFold:
         self._letters_max = LETTERS_MAX if letters_max is None else letters_max
         self._beginning = beginning
         self._count = 0
-        self._by_origin: dict[RecordPlace, list[DeadLetterSummary]] = {}
+        self._by_event: dict[RecordPlace, list[DeadLetterSummary]] = {}
         self.evicted = 0
 
-    def add(self, stored: StoredDeadLetter) -> None:
-        """Fold in the next row."""
+    def add(self, stored: StoredDeadLetter) -> FoldChange:
+        """Fold in the next row; what it changed of those that `letters` gives."""
         row = stored.row
         if row.of is not None and row.reason in CLOSED_STATES:
-            self._mark(stored)
-            return
+            return self._mark(stored)
         event = row.event
         letter = DeadLetterSummary(
             stored.place,
@@ -120,40 +130,68 @@ class DeadLetterFold:
             event[: self._beginning],
         )
         if not self._matches(letter):
-            return
-        self._by_origin.setdefault(letter.origin, []).append(letter)
+            return FoldChange()
+        letters = self._by_event.setdefault(_event_of(stored), [])
+        before = _distinct(letters)
+        letters.append(letter)
         self._count += 1
+        change = _change(before, letters)
         while self._count > self._letters_max:
-            oldest = self._by_origin.pop(next(iter(self._by_origin)))
+            oldest = self._by_event.pop(next(iter(self._by_event)))
             self._count -= len(oldest)
             self.evicted += len(oldest)
+            evicted = _distinct(oldest).values()
+            change = FoldChange(
+                tuple(each for each in change.come if each not in evicted),
+                (*change.gone, *(each for each in evicted if each not in change.come)),
+            )
+        return change
 
-    def _mark(self, stored: StoredDeadLetter) -> None:
+    def _mark(self, stored: StoredDeadLetter) -> FoldChange:
         row, of = stored.row, stored.row.of
         assert of is not None
-        letters = self._by_origin.get(_origin_of(row), [])
+        letters = self._by_event.get(_event_of(stored), [])
+        before = _distinct(letters)
         for index, letter in enumerate(letters):
             covered = letter.place.partition == of.partition and letter.place.offset <= of.offset
             if covered and letter.state == "open":
                 state: State = "retried" if row.reason == "retried" else "dropped"
                 letters[index] = structs.replace(letter, state=state, by=row.by, done_at=row.at)
+        return _change(before, letters)
 
     def letters(self, states: tuple[State, ...]) -> list[DeadLetterSummary]:
         """Those in one of `states`, oldest first. One that a restart wrote twice counts once, with its newest row."""
-        found: dict[tuple[RecordPlace, str, str], DeadLetterSummary] = {}
-        for letters in self._by_origin.values():
-            for letter in letters:
-                if letter.state in states:
-                    found[letter.origin, letter.state, letter.done_at] = letter
-        return sorted(found.values(), key=lambda letter: (letter.at, letter.origin))
+        found = (letter for letters in self._by_event.values() for letter in _distinct(letters).values())
+        wanted = [letter for letter in found if letter.state in states]
+        return sorted(wanted, key=lambda letter: (letter.at, letter.origin))
 
     def newest_at(self, place: RecordPlace) -> DeadLetterSummary | None:
         """The newest dead letter whose own place or event's place this is."""
-        for letters in self._by_origin.values():
+        for letters in self._by_event.values():
             for letter in reversed(letters):
                 if place in (letter.origin, letter.place):
                     return letter
         return None
+
+
+def _distinct(letters: list[DeadLetterSummary]) -> dict[tuple[str, str], DeadLetterSummary]:
+    """Of the dead letters of one event those that are shown: the newest in each state."""
+    return {(letter.state, letter.done_at): letter for letter in letters}
+
+
+def _change(before: dict[tuple[str, str], DeadLetterSummary], letters: list[DeadLetterSummary]) -> FoldChange:
+    after = _distinct(letters)
+    come = tuple(letter for key, letter in after.items() if before.get(key) is not letter)
+    return FoldChange(come, tuple(letter for key, letter in before.items() if after.get(key) is not letter))
+
+
+def _event_of(stored: StoredDeadLetter) -> RecordPlace:
+    """What tells the event of a dead letter or a mark: its origin; of a row that Kafka refused, which has none, the
+    dead letter's own place."""
+    row, place = stored.row, stored.place
+    if row.offset != OFFSET_NOT_WRITTEN:
+        return _origin_of(row)
+    return place if row.of is None else RecordPlace(place.topic, row.of.partition, row.of.offset)
 
 
 def _origin_of(row: DeadLetter) -> RecordPlace:
@@ -187,6 +225,7 @@ class DeadLetterTopic:
         """Every row up to the current end, in order for each partition: since a time, or those at `places`, or from the
         offset in `begin` on."""
         chosen = None if places is None else set(places)
+        decoded = 0
         client = {**self._client, "fetch_max_wait_ms": _FETCH_WAIT_MS}
         async with topic_consumer(client["bootstrap_servers"], self._topic, **client) as consumer:
             bounds = await self._bounds(consumer, since_ms, chosen)
@@ -194,6 +233,10 @@ class DeadLetterTopic:
                 consumer.seek(part, max(first, (begin or {}).get(part.partition, 0)))
             async for part, records in read_topic(consumer, {part: end for part, (_, end) in bounds.items()}):
                 for record in records:
+                    decoded += ROW_BYTES + len(record.value or b"")
+                    if decoded > TURN_BYTES:
+                        decoded = 0
+                        await asyncio.sleep(0)
                     place = RecordPlace(part.topic, part.partition, record.offset)
                     if (chosen is None or place in chosen) and (row := decode_row(record.value)) is not None:
                         yield StoredDeadLetter(place, record.key or None, row, record.value or b"")

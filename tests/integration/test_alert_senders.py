@@ -21,7 +21,7 @@ from stocktide.agents.notify.config import AlertsConfig, read_alerts_file
 from stocktide.agents.notify.delivery import GIVE_UP_SECONDS, Delivery
 from stocktide.agents.notify.groups import Groups, Place
 from stocktide.agents.notify.routing import Alert
-from stocktide.agents.notify.sender import ReceiverSender, SenderParts
+from stocktide.agents.notify.sender import FETCH_BYTES_MAX, ReceiverSender, SenderParts
 from stocktide.streams.contract.documents import PublishedAlert, encode
 from stocktide.streams.contract.times import now_ms, rfc3339
 from stocktide.streams.kafka.admin import admin_client
@@ -54,16 +54,16 @@ class Rig:
 
     def start(self) -> asyncio.Task[None]:
         parts = SenderParts(
-            self.kafka, {}, self.topic, self.config.routes, self.session, WorkerMetrics(), self.since_ms
+            self.kafka, {}, self.topic, self.config.routes, self.session, WorkerMetrics(), self.since_ms, 1
         )
         receiver = self.config.receiver("slack")
         assert receiver is not None
         return asyncio.create_task(ReceiverSender(receiver, f"{self.topic}:slack", parts).run())
 
-    async def write(self, *skus: str, type_: str = "shortfall") -> None:
+    async def write(self, *skus: str, type_: str = "shortfall", **fields: Any) -> None:
         async with AIOKafkaProducer(bootstrap_servers=self.kafka) as producer:
             for sku in skus:
-                row = PublishedAlert(id=sku, type=type_, sku=sku, at=rfc3339(now_ms()), batch=1)
+                row = PublishedAlert(id=sku, type=type_, sku=sku, at=rfc3339(now_ms()), batch=1, **fields)
                 await producer.send_and_wait(self.topic, encode(row), sku.encode())
 
     async def sent(self, *skus: str) -> None:
@@ -112,6 +112,14 @@ async def test_one_of_two_senders_sends_and_the_other_goes_on_with_what_was_held
     assert "held" not in rig.robots.text("slack"), "it is still quiet"
     lines = rig.robots.text("slack").count("SKU ")
     assert lines == 1 + 9 + 2, "nothing was sent twice"
+
+
+async def test_a_row_that_is_larger_than_a_fetch_is_sent_like_the_others(rig: Rig) -> None:
+    await rig.write("before")
+    await rig.write("large", detail="x" * 3 * FETCH_BYTES_MAX)
+    await rig.write("after")
+    async with senders(rig.start()):
+        await rig.sent("before", "large", "after")
 
 
 async def test_a_commit_of_a_topic_that_was_made_anew_does_not_count(rig: Rig) -> None:

@@ -6,10 +6,13 @@ import asyncio
 import json
 import signal
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
+from stocktide.agents.days.retention import FORGOTTEN_ROWS_MAX
+from stocktide.streams.contract.daily import DAYS_STORED
 from stocktide.streams.kafka.membership import MembershipLost
 from stocktide.streams.kafka.publish import Publisher, make_producer
 from stocktide.streams.topics import (
@@ -72,7 +75,7 @@ async def check_versions_grow(group: WorkerGroup) -> None:
 
 
 def orders_of_days(totals: dict[str, Any]) -> int:
-    return sum(row.get("orders", 0) for row in totals.values())
+    return sum(row.get("orders", 0) for key, row in totals.items() if row and key.startswith("orders/"))
 
 
 def is_paid(row: dict[str, Any]) -> bool:
@@ -118,6 +121,59 @@ async def test_a_return_that_comes_before_its_shipment_counts_with_it(group: Wor
     record = await group.sku_when("A", lambda sku: not sku.counters.get("committed@SH1"))
     assert record.counters["on_hand@SH1"] == OPENING
     assert not await group.rows(DEAD_LETTERS)
+
+
+async def test_totals_of_old_days_are_forgotten_in_the_table_and_in_what_a_restart_reads(group: WorkerGroup) -> None:
+    today = datetime.now(UTC).date()
+    kept, old = ((today - timedelta(days=days)).isoformat() for days in (DAYS_STORED - 1, DAYS_STORED))
+    # More than one write removes; the newest key of each kind, the oldest, and one whose channel looks like a day.
+    many = [f"orders/2020-01-01/c{number}" for number in range(FORGOTTEN_ROWS_MAX + 5)]
+    gone = {
+        *many,
+        f"orders/{old}/jd",
+        f"inputs/{old}",
+        f"switches/{old}/jd",
+        f"dead-letters/{old}",
+        "switches/2020-01-01/x",
+    }
+    stay = {f"orders/{kept}/2020-01-01", f"inputs/{kept}", f"switches/{kept}/jd", f"dead-letters/{kept}"}
+    row = {"day": kept, "channel": "jd", "orders": 7}
+    await group.write(DAILY, *((key, row) for key in sorted(gone | stay)), to_partition=lambda _: 0)
+    worker = await start_with_stock(group)
+    rows = await group.rows_when(DAILY, lambda rows: not any(rows[key] for key in gone))
+    assert {key for key in gone | stay if rows[key] is not None} == stay
+    await worker.stop(signal.SIGKILL)
+    end = len(await group.records(DAILY))
+    await start_with_stock(group, "w2")  # it restores the same rows, and finds nothing to remove
+    await group.send_orders(order_placed("o0"))
+    await group.rows_when(DAILY, lambda rows: orders_of_days(rows) == 7 + 1)
+    assert all(record.value for record in (await group.records(DAILY))[end:])
+
+
+async def test_a_change_of_mode_that_is_written_again_after_a_kill_counts_once(group: WorkerGroup) -> None:
+    def switches(*ids: str) -> list[tuple[str, dict[str, Any]]]:
+        row = {"type": "mode_switched", "sku": "A", "channel": "jd", "at": datetime.now(UTC).isoformat()}
+        return [("A", {**row, "id": id_}) for id_ in ids]
+
+    def counted(rows: dict[str, Any]) -> int:
+        return sum(row["published_ms"][0] for key, row in rows.items() if key.startswith("switches/"))
+
+    worker = await group.start()
+    await group.write(ALERTS, *switches("m1", "m2"))
+    await group.rows_when(DAILY, lambda rows: counted(rows) == 2)
+    await worker.stop(signal.SIGKILL)
+    await group.write(ALERTS, *switches("m2", "m3"))
+    await group.start("w2")
+    await group.write(ALERTS, *switches("m1", "m4"))
+    rows = await group.rows_when(DAILY, lambda rows: counted(rows) >= 4)
+    assert counted(rows) == 4
+
+    async def is_read() -> bool:
+        through = (await group.rows(DAILY))["followed"]["through"]
+        return sum(end for place, end in through.items() if place.startswith("alerts/")) == 6
+
+    await eventually(is_read, WAIT_SECONDS_MAX)
+    assert counted(await group.rows(DAILY)) == 4
 
 
 async def test_an_event_whose_order_never_comes_ends_in_the_dead_letters(group: WorkerGroup) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from datetime import UTC, datetime
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -236,6 +237,55 @@ def test_there_are_bounds_and_what_exceeds_them_is_counted(monkeypatch: pytest.M
     message = clock.due()
     assert message is not None and message.group.labels == () and message.more == 2 and clock.send() == "C"
     assert clock.due() is None and len(clock.groups) == 0
+
+
+def large(number: int, bytes_: int) -> Alert:
+    return alert(f"S{number}", detail="x" * bytes_)
+
+
+@pytest.mark.parametrize("receivers", [1, 20])
+def test_alerts_that_wait_are_bounded_in_bytes_of_which_each_receiver_has_its_share(receivers: int) -> None:
+    clock = Clock()
+    clock.groups = Groups((route(),), receivers)
+    share = groups_module.WAITING_BYTES_MAX // receivers
+    size = share // 5
+    assert clock.add(*(large(each, size) for each in range(8))) == [True] * 4 + [False] * 4
+    message = clock.due(30)
+    assert message is not None and (len(message.waiting), message.more) == (4, 4)
+    clock.groups.sent(message, 1, clock.now)
+    assert clock.add(large(8, size), large(9, size)) == [True, False], "what was sent gives its room back"
+
+
+def test_an_alert_that_is_larger_than_the_share_waits_alone() -> None:
+    clock = Clock()
+    clock.groups = Groups((route(),), 20)
+    assert clock.add(*(large(each, groups_module.WAITING_BYTES_MAX) for each in range(2))) == [True, False]
+
+
+def test_what_was_said_is_remembered_without_its_texts() -> None:
+    clock = Clock(route(group_wait=0.0))
+    tracemalloc.start()
+    try:
+        for number in range(20):
+            clock.add(large(number, 100_000))
+            assert clock.send(300)
+        assert tracemalloc.get_traced_memory()[0] < 200_000
+    finally:
+        tracemalloc.stop()
+    assert clock.add(large(1, 100_000), large(1, 99_999)) == [False, True]
+
+
+def test_numbers_that_python_hashes_alike_are_no_repeats() -> None:
+    assert hash(-1) == hash(-2)
+    assert Clock().add(alert(quantity=-1), alert(quantity=-2)) == [True, True]
+
+
+@pytest.mark.parametrize("receivers", [1, 20])
+def test_the_oldest_thing_that_was_said_is_forgotten_first(receivers: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(groups_module, "SUBJECTS_MAX", 3 * receivers)
+    clock = Clock()
+    clock.groups = Groups((route(),), receivers)
+    assert clock.add(*map(alert, "ABCDBA")) == [True, True, True, True, False, True]
 
 
 @settings(max_examples=100, deadline=None, database=None)

@@ -7,11 +7,15 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import msgspec
+import pytest
 
+from stocktide.agents.days import repeats
 from stocktide.agents.days.follower import DayFold
+from stocktide.agents.days.repeats import RepeatFilter
 from stocktide.agents.derive.days import JournalDays
 from stocktide.streams.contract.daily import Spread
 from stocktide.streams.contract.documents import encode
+from stocktide.streams.kafka.publish import OFFSET_NOT_WRITTEN
 from stocktide.tables.dead_letters.reader import CLOSED_STATES
 from stocktide.tables.ledger.raw_decision import RawDecision, decode_raw_decision
 from stocktide.tables.ledger.records import (
@@ -37,6 +41,7 @@ class Stored:
 
     def __init__(self) -> None:
         self.rows: dict[str, bytes] = {}
+        self.repeats = RepeatFilter()
 
     def count(self, *decisions: RawDecision, zone: ZoneInfo = UTC, recorded_after: int = 30) -> None:
         days = JournalDays(zone, self.rows.get)
@@ -44,9 +49,9 @@ class Stored:
             days.add(decision, decision.at + recorded_after)
         self.rows |= {key: encode(row) for key, row in days.rows().items()}
 
-    def follow(self, place: str, *records: FakeRecord, zone: ZoneInfo = UTC) -> None:
-        fold = DayFold(zone, self.rows.get)
-        (fold.add_alerts if place.startswith("alerts") else fold.add_letters)(place, records)
+    def follow(self, place: str, *records: FakeRecord, zone: ZoneInfo = UTC, floor: int = 0) -> None:
+        fold = DayFold(zone, self.rows.get, self.repeats)
+        (fold.add_alerts if place.startswith("alerts") else fold.add_letters)(place, records, floor)
         self.rows |= {key: encode(row) for key, row in fold.rows().items()}
 
     def row(self, key: str) -> Any:
@@ -126,8 +131,8 @@ def test_counted_lines_without_a_difference_are_exact_and_a_later_void_counts_no
     assert stored.row(f"inputs/{DAY}") == {"day": DAY, "through": 2, "inputs": 2, "counted": 3, "exact": 2}
 
 
-def switch(offset: int, waited: int, at: int = NOON) -> FakeRecord:
-    alert = {"type": "mode_switched", "channel": "jd", "at": "2024-10-04T12:00:00.000Z"}
+def switch(offset: int, waited: int, at: int = NOON, id_: str = "") -> FakeRecord:
+    alert = {"type": "mode_switched", "id": id_, "channel": "jd", "at": "2024-10-04T12:00:00.000Z"}
     return FakeRecord(offset, json.dumps(alert).encode(), timestamp=at + waited)
 
 
@@ -136,6 +141,7 @@ def test_a_change_of_mode_counts_once_by_its_offset_and_late_on_the_day_of_its_p
     other = FakeRecord(2, b'{"type":"low_stock","channel":"jd"}', timestamp=NOON)
     broken = FakeRecord(3, b"{", timestamp=NOON)
     stored.follow("alerts/0", switch(0, 100), switch(1, 300), other, broken)
+    stored.repeats = RepeatFilter()  # of a successor
     stored.follow("alerts/0", switch(1, 300), switch(4, DAY_MS))
     stored.follow("alerts/1", switch(0, 20))
     row = stored.row(f"switches/{DAY}/jd")
@@ -143,6 +149,46 @@ def test_a_change_of_mode_counts_once_by_its_offset_and_late_on_the_day_of_its_p
     spread = msgspec.convert(row["published_ms"], Spread)
     assert (spread.count, spread.sum_ms, spread.max_ms) == (3, 420, 300)
     assert msgspec.convert(stored.row("switches/2024-10-05/jd")["published_ms"], Spread).count == 1
+
+
+def switches_of(stored: Stored, day: str = DAY) -> list[int]:
+    """The number of switches, and the ms of all."""
+    spread = msgspec.convert(stored.row(f"switches/{day}/jd")["published_ms"], Spread)
+    return [spread.count, spread.sum_ms]
+
+
+def test_a_change_of_mode_that_a_killed_worker_left_and_its_successor_wrote_again_counts_once() -> None:
+    stored = Stored()
+    stored.follow("alerts/0", switch(0, 100, id_="a"), switch(1, 300, id_="b"))
+    stored.follow("alerts/0", switch(2, 5_000, id_="b"), switch(3, 40, id_="c"), switch(4, DAY_MS, id_="a"))
+    assert switches_of(stored) == [3, 440] and "switches/2024-10-05/jd" not in stored.rows
+    stored.follow("alerts/1", switch(0, 7, id_="a"))
+    assert switches_of(stored) == [4, 447], "another partition has other SKUs"
+
+
+def test_what_was_counted_before_a_start_makes_its_repeats_known_and_counts_nothing() -> None:
+    stored = Stored()
+    stored.follow("alerts/0", switch(7, 100, id_="a"), switch(8, 100, id_="b"), floor=9)
+    assert stored.rows == {}, "no row that would look like a day without orders"
+    stored.follow("alerts/0", switch(9, 100, id_="b"), switch(10, 30, id_="c"), floor=9)
+    assert switches_of(stored) == [1, 30]
+
+
+def test_of_rows_that_are_remembered_the_oldest_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(repeats, "ROWS_MAX", 2)
+    seen = RepeatFilter()
+    assert [seen.is_new("alerts/0", each) for each in "abcbca"] == [True] * 3 + [False] * 2 + [True]
+
+
+def test_a_dead_letter_that_was_written_again_counts_once_and_a_refusal_after_a_retry_counts() -> None:
+    stored = Stored()
+    row = {"topic": "t-orders", "partition": 0, "offset": 7, "reason": "conflict", "at": "2024-10-04T12:00:00.000Z"}
+    rows = [row, row, {**row, "at": "2024-10-04T12:00:01.000Z"}, {**row, "offset": 8}]
+    unwritten = {**row, "offset": OFFSET_NOT_WRITTEN, "reason": "row_refused"}
+    values = [json.dumps(each).encode() for each in (*rows, unwritten, unwritten)] + [b"{", b"{"]
+    stored.follow("dead-letters/0", *(FakeRecord(at, value, timestamp=NOON) for at, value in enumerate(values)))
+    reasons = stored.row(f"dead-letters/{DAY}")["reasons"]
+    assert reasons == {"conflict": 3, "row_refused": 2, "unreadable": 2}
 
 
 def test_dead_letters_count_once_by_reason() -> None:

@@ -11,6 +11,7 @@ import pytest
 from stocktide.ops.dead_letters.render import escape_unprintable, format_bytes
 from stocktide.streams.contract.documents import DeadLetter
 from stocktide.streams.contract.times import rfc3339
+from stocktide.streams.kafka.publish import OFFSET_NOT_WRITTEN
 from stocktide.streams.kafka.record_origin import RecordPlace
 from stocktide.tables.dead_letters import reader
 from stocktide.tables.dead_letters.reader import (
@@ -82,6 +83,13 @@ def test_a_letter_that_was_written_twice_is_listed_once_and_marked_whole() -> No
 def test_a_mark_covers_no_letter_of_another_event_or_partition() -> None:
     assert states(folded(row(0), row(1, offset=9), mark(2, of=1, event=9))) == [(0, "open"), (1, "retried")]
     assert states(folded(row(0), mark(1, of=5, of_partition=1))) == [(0, "open")]
+
+
+def test_rows_that_kafka_refused_are_dead_letters_of_their_own() -> None:
+    refused = [row(at, "row_refused", topic="t-stock", offset=OFFSET_NOT_WRITTEN) for at in range(3)]
+    assert states(folded(*refused)) == [(0, "open"), (1, "open"), (2, "open")]
+    dropped = mark(3, of=1, state="dropped", event=OFFSET_NOT_WRITTEN)
+    assert states(folded(*refused, dropped)) == [(0, "open"), (1, "dropped"), (2, "open")]
 
 
 def test_filters_leave_what_they_name() -> None:

@@ -7,6 +7,7 @@ import io
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
+from stocktide.streams.contract.daily import DAYS_KEPT
 from tests.harness.api_client import ApiTestClient, unique_name
 from tests.harness.eventually import eventually
 
@@ -139,6 +140,17 @@ async def test_the_score_of_today_has_a_weight_for_each_part_that_has_data(shop:
 async def test_what_is_no_day_or_no_format_is_refused(shop: ApiTestClient) -> None:
     for path in ("score?day=yesterday", "score?day=2001-01-01", "score?format=html", "score/days?days=91"):
         assert (await shop.get(f"/v1/health/{path}")).status == 422, path
+
+
+async def test_a_day_that_is_forgotten_is_refused_with_the_days_that_are_kept(shop: ApiTestClient) -> None:
+    today = datetime.now(UTC).date()
+    kept, forgotten = ((today - timedelta(days=days)).isoformat() for days in (DAYS_KEPT - 1, DAYS_KEPT))
+    for path in ("/v1/reports/jd", "/v1/health/score"):
+        answer = await shop.get(f"{path}?day={forgotten}")
+        assert answer.problem == (422, "invalid_field") and f"from {kept} to" in answer.body["detail"], answer.body
+        assert (await shop.get(f"{path}?day={kept}")).status in (200, 404)
+    refused = await shop.put("/v1/complaints/jd", {"day": forgotten, "complaints": 1})
+    assert refused.problem == (422, "invalid_field") and f"from {kept} to" in refused.body["detail"]
 
 
 def now() -> str:
