@@ -3,6 +3,7 @@
 import { ask } from "./dialog.js";
 import { element, moment, nameOf, skuLink } from "./elements.js";
 import { redraw } from "./focus.js";
+import { meaningOf } from "./meanings.js";
 import { orderState, unitsOf } from "./order_parts.js";
 import { poll } from "./poll.js";
 import { askToAct } from "./queue_actions.js";
@@ -82,7 +83,7 @@ export class OrderDetail {
         }),
         element("td", {}, ...dates),
         element("td", {}, ...places),
-        element("td", {}, line.reason ?? ""));
+        element("td", { class: line.reason ? "wrap" : null }, line.reason ? meaningOf(this.context, line.reason) : ""));
     });
     return tableOf("order-lines", words("orders.lines"), heads, rows);
   }

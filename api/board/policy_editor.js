@@ -1,6 +1,7 @@
 // The form of a policy: every field with what it means, what is in force, and what is wrong with it.
 
 import { element } from "./elements.js";
+import { explanation } from "./meanings.js";
 import { fieldsOf, inputOf, readInput, valueText } from "./policy_fields.js";
 
 export class PolicyEditor {
@@ -51,10 +52,11 @@ export class PolicyEditor {
   }
 
   /** Shows what is wrong at its field; what has no field here is returned. */
-  showErrors(errors) {
+  showErrors(errors, code) {
     const others = [];
     let first = null;
-    for (const { path, detail } of errors) {
+    for (const { path, detail: own } of errors) {
+      const detail = explanation(this.context, code, own);
       const found = this.#inputs.get((path ?? "").split(/[[.]/)[0]);
       if (!found) {
         others.push(detail);

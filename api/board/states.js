@@ -2,12 +2,14 @@
 
 import { element } from "./elements.js";
 import { redraw } from "./focus.js";
+import { explanation } from "./meanings.js";
 
 /** What is known of an error, in the reader's language and in the API's own words. */
-export function reasonOf({ words }, error) {
+export function reasonOf(context, error) {
+  const { words } = context;
   if (error.status === 0) return words(error.code === "timeout" ? "states.timeout" : "states.no_answer");
-  if (error.status === 403) return words("states.forbidden");
-  return error.detail ?? error.message;
+  if (error.code === "forbidden") return words("states.forbidden");
+  return explanation(context, error.code, error.detail ?? error.message);
 }
 
 /** A part of a page that is read from the API: a note above, and what was read below, or the state in its place. */

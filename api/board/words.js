@@ -8,6 +8,7 @@ import * as health from "./words/health.js";
 import * as orders from "./words/orders.js";
 import * as parts from "./words/parts.js";
 import * as policies from "./words/policies.js";
+import * as problems from "./words/problems.js";
 import * as queue from "./words/queue.js";
 import * as reports from "./words/reports.js";
 import * as shell from "./words/shell.js";
@@ -21,7 +22,8 @@ export const LANGUAGES = {
   zh: { lang: "zh-Hans", locale: "zh-CN", name: "简体中文" },
 };
 const MODULES = {
-  alerts, approvals, causes, dead_letters, health, orders, parts, policies, queue, reports, shell, sku, states, stock,
+  alerts, approvals, causes, dead_letters, health, orders, parts, policies, problems, queue, reports, shell, sku,
+  states, stock,
 };
 
 export function chosenLanguage() {

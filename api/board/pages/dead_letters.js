@@ -2,6 +2,7 @@
 
 import { ask } from "../dialog.js";
 import { choice, element, field, moment, nameOf } from "../elements.js";
+import { explained } from "../meanings.js";
 import { searchForm, SearchedList } from "../searched_list.js";
 
 const STATES = ["open", "retried", "dropped"];
@@ -41,9 +42,11 @@ class DeadLettersPage extends SearchedList {
   letter(letter) {
     const { words, format } = this.context;
     const origin = letter.origin ?? {};
+    const [text, own] = explained(this.context, letter.reason, letter.detail);
     return element("li", {},
       element("h2", {}, element("code", { text: letter.reason }), " ", this.badge(letter)),
-      element("p", { text: letter.detail }),
+      element("p", { text }),
+      own ? element("p", { class: "aside", lang: "en", text: own }) : "",
       letter.path ? element("p", {}, `${words("dead_letters.field")}: `, element("code", { text: letter.path })) : "",
       element("p", { class: "aside" }, moment(this.context, letter.at), " · ", words("dead_letters.from"), " ", nameOf(letter.topic),
         ` · ${words("dead_letters.place", { partition: origin.partition ?? "", offset: origin.offset ?? "" })}`,

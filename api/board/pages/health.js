@@ -1,6 +1,7 @@
 // How each part is, the processes, and what this API has done in the last minutes.
 
 import { element, nameOf } from "../elements.js";
+import { stateOfPart } from "../meanings.js";
 import { poll } from "../poll.js";
 import { SmallPlot } from "../small_plot.js";
 import { Part } from "../states.js";
@@ -54,7 +55,7 @@ class HealthPage {
 
   parts(parts) {
     const heads = ["health.part", "parts.state", "health.waiting", "health.since", "health.detail"];
-    const rows = parts.map((part) => this.row(this.partText(part.part), part, part.waiting));
+    const rows = parts.map((part) => this.row(this.partText(part.part), part.part, part, part.waiting));
     return this.table("health.parts", heads, rows);
   }
 
@@ -62,13 +63,14 @@ class HealthPage {
     const { words } = this.context;
     if (!processes?.length) return [];
     const heads = ["health.process", "parts.state", "health.kind", "health.heard", "health.detail"];
-    const rows = processes.map((each) => this.row(nameOf(each.process), each, words(`health.kind_${each.kind}`)));
+    const rows = processes.map((each) => this.row(nameOf(each.process), "process", each, words(`health.kind_${each.kind}`)));
     const title = element("h3", { class: "note", text: words("health.processes") });
     return [title, this.table("health.processes", heads, rows)];
   }
 
-  row(name, { state, seconds, detail }, third) {
+  row(name, part, { state, seconds, detail }, third) {
     const { words, format } = this.context;
+    const [text, own] = stateOfPart(this.context, part, state, detail);
     const shown = typeof third === "number" ? format.number(third) : third ?? "–";
     const badge = element("span", { class: `badge mode-${BADGES[state] ?? "none"}`, text: words(`health.state_${state}`) });
     return element("tr", {},
@@ -76,7 +78,7 @@ class HealthPage {
       element("td", {}, badge),
       element("td", { class: typeof third === "string" ? null : "number", text: shown }),
       element("td", { class: "number", text: seconds === null ? "–" : words("health.seconds", { seconds: format.number(Math.round(seconds)) }) }),
-      element("td", { class: "wrap", text: detail }));
+      element("td", { class: "wrap" }, text, own ? element("div", { class: "aside", lang: "en", text: own }) : ""));
   }
 
   partText(part) {

@@ -193,14 +193,14 @@ class PoliciesPage {
       this.history.readNewer(this.ending.signal);
     } catch (error) {
       if (error.code === "policy_changed") await this.showConflict(policy);
-      else if (error.code === "approval_required") await this.ask(policy, error.detail);
+      else if (error.code === "approval_required") await this.ask(policy, reasonOf(this.context, error));
       else this.refused(error);
     }
   }
 
   refused(error) {
     const errors = error.problem?.errors ?? [];
-    const others = this.editor.showErrors(errors);
+    const others = this.editor.showErrors(errors, error.code);
     if (errors.length && !others.length) return;
     this.error.textContent = others.join(" ") || reasonOf(this.context, error);
     if (errors.length === others.length) this.error.focus();

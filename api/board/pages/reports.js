@@ -2,6 +2,7 @@
 
 import { download } from "../download.js";
 import { choice, element, field } from "../elements.js";
+import { meaningOf } from "../meanings.js";
 import { ScorePanel } from "../score_panel.js";
 import { Part, reasonOf } from "../states.js";
 import { tableOf } from "../tables.js";
@@ -110,7 +111,7 @@ class ReportsPage {
     const found = Object.entries(rejections).sort(([, one], [, other]) => other - one);
     if (!found.length) return element("p", { class: "note", text: words("reports.no_rejections") });
     const rows = found.map(([reason, count]) => element("tr", {},
-      element("th", { scope: "row" }, element("code", { text: reason })), element("td", { class: "number", text: format.number(count) })));
+      element("th", { scope: "row" }, meaningOf(this.context, reason), " ", element("code", { class: "aside", text: reason })), element("td", { class: "number", text: format.number(count) })));
     return this.table("reports.rejections", ["parts.reason", "reports.count"], rows);
   }
 

@@ -59,11 +59,16 @@ async def test_a_dead_letter_shows_its_bytes_as_text_and_is_sent_again_or_droppe
         await expect(done.get_by_role("button", name="Drop")).to_have_count(0)
 
 
-async def test_who_may_not_change_a_dead_letter_sees_no_button(chromium: Chromium, running: RunningSystem) -> None:
+async def test_who_may_not_change_a_dead_letter_reads_what_it_means_and_sees_no_button(
+    chromium: Chromium, running: RunningSystem
+) -> None:
     async with running.client() as shop:
         order = await conflict(shop, await shop.receive_new(5))
-    page = await opened(chromium, running, "#/dead-letters", role="approver")
+    page = await opened(chromium, running, "#/dead-letters", role="approver", locale="zh-CN")
     letter = page.view.get_by_role("listitem").filter(has_text=order)
+    # The meaning of the code, and the API's own sentence.
+    await expect(letter.get_by_text("此编号已用于其他内容。")).to_be_visible()
+    await expect(letter.get_by_text("the order_id is taken by an order with another body")).to_be_visible()
     await expect(letter).to_be_visible()
     await expect(letter.get_by_role("button")).to_have_count(0)
 
@@ -123,6 +128,8 @@ async def test_health_shows_each_part_and_what_was_measured(
     await page.until("document.querySelectorAll('.plot canvas').length === 3")
     rows = "document.querySelector('.health')?.tBodies[0].rows.length"
     await page.until(f"{rows} === {len(health['parts'])}")
+    workers = "1 ready" if locale == "en-GB" else "工作进程已就绪。"
+    await expect(page.view.get_by_role("row").filter(has_text=workers)).to_have_count(1)
     told = await page.view.get_by_role("img").first.get_attribute("aria-label")
     assert told and ("/s" in told or "/秒" in told)
     await check_page(page, tmp_path / "health.png")
