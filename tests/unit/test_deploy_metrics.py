@@ -16,6 +16,7 @@ from stocktide.up import prometheus
 from tests.harness.expressions import DASHBOARDS, DEPLOY, RULES, all_expressions, unknown_names
 from tests.packages import needs_promtool
 
+OPERATIONS = DEPLOY.with_name("docs") / "operations.md"
 EXPOSED = {"stocktide_x_total": {"outcome": {"ok"}}, "up": {}}
 
 
@@ -44,6 +45,12 @@ def test_each_rule_has_a_test() -> None:
     rules = yaml.safe_load(RULES.read_text())["groups"][0]["rules"]
     assert [rule["alert"] for rule in rules if rule["alert"] not in tested] == []
     assert {rule["labels"]["severity"] for rule in rules} == {"critical", "warning"}
+
+
+def test_each_rule_has_a_row_that_says_what_to_do() -> None:
+    rules = yaml.safe_load(RULES.read_text())["groups"][0]["rules"]
+    rows = re.findall(r"^\| `(Stocktide\w+)` \((\w+)\) \| .+ \| .+ \|$", OPERATIONS.read_text(), re.M)
+    assert rows == [(rule["alert"], rule["labels"]["severity"]) for rule in rules]
 
 
 @pytest.mark.parametrize("file", DASHBOARDS, ids=lambda file: file.stem)
