@@ -48,7 +48,7 @@ check-all: setup $(TOOLS) ## the same, and fail where a program that some tests 
 
 packages: ## install the Debian packages that some tests need (as root)
 	@apt-get -qq update && apt-get -qq install --yes --no-install-recommends \
-	  chromium redis-server faketime openssl prometheus systemd $(if $(shell command -v npm),,nodejs npm)
+	  $(if $(shell command -v chromium),,chromium) redis-server faketime openssl prometheus systemd $(if $(shell command -v npm),,nodejs npm)
 
 helm: setup ## install the Helm that tests the chart, where there is Go
 	@GOBIN=$(CURDIR)/$(BIN) go install helm.sh/helm/v3/cmd/helm@$(HELM)
