@@ -24,7 +24,7 @@ export const en = {
   state_unknown: "unknown",
   told_waiting: "Work waits, and moves.",
   told_stalled: "Work waits, and nothing moves.",
-  told_unknown: "Nobody can say.",
+  told_unknown: "Its state is not known.",
   told_kafka_stalled: "Kafka cannot be used.",
   told_redis_stalled: "Redis cannot be used.",
   told_redo_waiting: "Redis is not brought back yet.",
