@@ -104,13 +104,13 @@ def check_channel(value: str) -> web.Response | None:
     return check_name("channel", value)
 
 
-def parse_limit(given: str | None, default: int, limit_max: int) -> int | web.Response:
-    """The parameter `limit`: from 1 to `limit_max`, or the problem."""
+def parse_limit(given: str | None, default: int, limit_max: int, name: str = "limit") -> int | web.Response:
+    """The parameter `name`: from 1 to `limit_max`, or the problem."""
     if given is None:
         return default
     if given.isascii() and given.isdigit() and len(given) < 10 and 1 <= int(given) <= limit_max:
         return int(given)
-    return problems.from_malformed(Malformed("invalid_field", f"a number from 1 to {limit_max}", "limit"))
+    return problems.from_malformed(Malformed("invalid_field", f"a number from 1 to {limit_max}", name))
 
 
 def parse_time(given: str) -> int | None:

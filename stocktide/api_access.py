@@ -23,6 +23,7 @@ from stocktide.api.access.scopes import OrderOwners
 from stocktide.api.access.tickets import Tickets
 from stocktide.api.access.tls import Certificate
 from stocktide.errors import StartError
+from stocktide.security import read_file_of
 from stocktide.settings import Settings
 
 
@@ -76,10 +77,15 @@ async def _unknown(order_id: str) -> None:
 def _certificate(settings: Settings) -> Certificate | None:
     if not settings.tls_cert:
         return None
+    for name in ("tls_cert", "tls_key"):
+        read_file_of(name, getattr(settings, name))
     try:
         return Certificate(Path(settings.tls_cert), Path(settings.tls_key))
     except OSError as error:  # an SSLError is one
-        raise StartError(f"the certificate {settings.tls_cert} cannot be used: {error}") from error
+        raise StartError(
+            f"STOCKTIDE_TLS_CERT is {settings.tls_cert} and STOCKTIDE_TLS_KEY is {settings.tls_key}: no certificate in "
+            "PEM with its own key, without a passphrase"
+        ) from error
 
 
 def _connections_max(wanted: int) -> int:

@@ -17,6 +17,8 @@ from stocktide.errors import SettingsError
 
 KAFKA_SECURITY = ("PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL")
 SASL_MECHANISMS = ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512")
+# What is longer is another file. Redis refuses more than 16 KiB before a password with an error of the protocol.
+PASSWORD_BYTES_MAX = 4_096
 # redis-py accepts the password in the query too.
 _QUERY_PASSWORD = re.compile(r"([?&]password=)[^&#]*", re.IGNORECASE)
 _SASL = ("kafka_sasl_mechanism", "kafka_sasl_user", "kafka_sasl_password", "kafka_sasl_password_file")
@@ -159,7 +161,7 @@ def _tls(settings: ServerAccess, server: str) -> ssl.SSLContext:
     ca, cert, key = (str(getattr(settings, f"{server}_tls_{part}")) for part in ("ca", "cert", "key"))
     for name, file in (("ca", ca), ("cert", cert), ("key", key)):
         if file:
-            _read(f"{server}_tls_{name}", file)
+            read_file_of(f"{server}_tls_{name}", file)
     try:
         context = ssl.create_default_context(cafile=ca or None)
     except ssl.SSLError as error:
@@ -182,13 +184,16 @@ def _password(settings: ServerAccess, name: str) -> str:
         raise SettingsError(f"{_variable(name)} and {_variable(f'{name}_file')} are both set: only one of them")
     if not file:
         return given
-    password = _read(f"{name}_file", file).decode(errors="replace").strip("\r\n")
+    password = read_file_of(f"{name}_file", file).strip(b"\r\n")
     if not password:
         raise SettingsError(f"{_variable(f'{name}_file')} is {file}: the file is empty")
-    return password
+    if len(password) > PASSWORD_BYTES_MAX:
+        raise SettingsError(f"{_variable(f'{name}_file')} is {file}: a password has at most {PASSWORD_BYTES_MAX} bytes")
+    return password.decode(errors="replace")
 
 
-def _read(name: str, file: str) -> bytes:
+def read_file_of(name: str, file: str) -> bytes:
+    """The content of the file that a setting names. Raises SettingsError."""
     try:
         return Path(file).read_bytes()
     except OSError as error:

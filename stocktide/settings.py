@@ -60,6 +60,7 @@ READ_ELSEWHERE = {
     "ALERTS_*_SECRET": "secret of a receiver of alerts, by its name",
     "ALERTS_*_URL": "address of a receiver of alerts, by its name",
     "MAPPINGS": "folder of further mappings, for the API and the worker",
+    "URL": "address of the API in the examples of the clients; the commands do not read it",
     "FAILPOINTS": "",
     "SOAK_*": "",
     "TEST_*": "",

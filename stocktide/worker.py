@@ -66,7 +66,10 @@ async def work(settings: Settings) -> None:
         redis, relay_redis = connect(settings.redis, **access), connect(settings.redis, **access)
         for client in (redis, relay_redis):
             stack.push_async_callback(client.aclose)
-        worker = Worker(settings, redis, relay_redis, tracing)
+        try:
+            worker = Worker(settings, redis, relay_redis, tracing)
+        except OSError as error:  # its folder cannot be made
+            raise StartError(f"STOCKTIDE_DATA is {settings.data}: {error.strerror} ({error.filename})") from error
         if await run_unless_stopped(stop, _start(worker, settings, stack)):
             try:
                 await run_unless_stopped(stop, worker.watch())

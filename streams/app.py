@@ -14,6 +14,7 @@ import faust
 
 from stocktide.streams.kafka import transport
 from stocktide.streams.kafka.membership import Membership
+from stocktide.streams.owner_only import FOLDER_OWNER_ONLY
 from stocktide.streams.topics import Topic
 
 # Time without a heartbeat after which the group reassigns a worker's partitions. Not less, because a loaded machine may
@@ -64,7 +65,7 @@ def make_app(
     creates: none, if `streams.kafka.admin` ran first. Raises OSError if the folder cannot be created.
     """
     transport.register()
-    folder.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True, mode=FOLDER_OWNER_ONLY)
     brokers = [f"{transport.SCHEME}://{server.strip()}" for server in kafka.split(",")]
     return App(
         group,

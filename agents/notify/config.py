@@ -33,6 +33,8 @@ VALUES_MAX = 1_000
 # A secret of 24 to 64 bytes, as Standard Webhooks has it.
 SECRET_BYTES_MIN, SECRET_BYTES_MAX = 24, 64
 SECONDS_MAX = 7 * 86_400
+# A URL or a secret in a file of its own.
+TEXT_LENGTH_MAX = 4_096
 
 Kind = Literal["dingtalk", "wecom", "feishu", "slack", "webhook"]
 Label = Literal["type", "severity", "channel", "sku", "warehouse"]
@@ -166,6 +168,8 @@ class AlertsConfig(Struct, frozen=True):
     receivers: tuple[Receiver, ...]
     routes: tuple[Route, ...]
     quiet_times: tuple[QuietTime, ...]
+    # The files beside this one that hold URLs and secrets.
+    secret_files: tuple[Path, ...] = ()
 
     def receiver(self, name: str) -> Receiver | None:
         """The receiver of this name."""
@@ -220,16 +224,18 @@ class _Checker:
         quiet = {each.name: _quiet(f"quiet_times[{at}]", each, zone) for at, each in enumerate(file.quiet_times)}
         names = {each.name for each in receivers}
         routes = [_route(f"routes[{at}]", each, names, quiet) for at, each in enumerate(file.routes)]
-        return AlertsConfig(tuple(receivers), tuple(routes), tuple(quiet.values()))
+        named = [each for entry in file.receivers for each in (entry.url_file, entry.secret_file) if each is not None]
+        files = tuple(self._folder / each for each in dict.fromkeys(named))
+        return AlertsConfig(tuple(receivers), tuple(routes), tuple(quiet.values()), files)
 
     def _receiver(self, place: str, entry: ReceiverEntry, zone: ZoneInfo) -> Receiver:
         url = self._text(place, "url", entry.url, entry.url_file, entry.url_variable)
         if url is None:
             raise _Wrong(place, "it has no `url`, `url_file` or `url_variable`")
         if (trouble := url_trouble(url, self._allowed)) is not None:
-            raise _Wrong(f"{place}.url", trouble)
+            raise _Wrong(f"{place}.{_way('url', entry.url_file, entry.url_variable)}", trouble)
         secret = self._text(place, "secret", None, entry.secret_file, entry.secret_variable)
-        _check_secret(place, entry.kind, secret)
+        _check_secret(place, _way("secret", entry.secret_file, entry.secret_variable), entry.kind, secret)
         return Receiver(entry.name, entry.kind, url, secret or "", entry.language or self._file.language, zone)
 
     def _text(self, place: str, field: str, given: str | None, file: str | None, variable: str | None) -> str | None:
@@ -242,6 +248,8 @@ class _Checker:
                 given = (self._folder / file).read_text().strip()
             except (OSError, UnicodeDecodeError) as error:
                 raise _Wrong(f"{place}.{field}_file", f"{file} cannot be read: {_sentence(error)}") from None
+            if len(given) > TEXT_LENGTH_MAX:
+                raise _Wrong(f"{place}.{field}_file", f"{file} has more than {TEXT_LENGTH_MAX} characters")
             if not given:
                 raise _Wrong(f"{place}.{field}_file", f"{file} is empty")
         if variable is not None and not (given := self._environ.get(variable, "").strip()):
@@ -249,9 +257,14 @@ class _Checker:
         return given
 
 
-def _check_secret(place: str, kind: Kind, secret: str | None) -> None:
+def _way(field: str, file: str | None, variable: str | None) -> str:
+    """The field of the file that gives a URL or a secret."""
+    return f"{field}_file" if file is not None else f"{field}_variable" if variable is not None else field
+
+
+def _check_secret(place: str, field: str, kind: Kind, secret: str | None) -> None:
     if secret is not None and kind in _WITHOUT_SECRET:
-        raise _Wrong(f"{place}.secret", f"a robot of {kind} has none: its URL is the secret")
+        raise _Wrong(f"{place}.{field}", f"a robot of {kind} has none: its URL is the secret")
     if kind != "webhook":
         return
     if secret is None:
@@ -262,7 +275,7 @@ def _check_secret(place: str, kind: Kind, secret: str | None) -> None:
         length = 0
     if not secret.startswith("whsec_") or not SECRET_BYTES_MIN <= length <= SECRET_BYTES_MAX:
         raise _Wrong(
-            f"{place}.secret", f"it has to be `whsec_` and {SECRET_BYTES_MIN} to {SECRET_BYTES_MAX} bytes as base64"
+            f"{place}.{field}", f"it has to be `whsec_` and {SECRET_BYTES_MIN} to {SECRET_BYTES_MAX} bytes as base64"
         )
 
 

@@ -80,7 +80,8 @@ class ReportHandlers:
     async def score_days(self, request: web.Request) -> web.Response:
         """`GET /v1/health/score/days?days=…&format=…`."""
         query = parse_query(request)
-        days, shown = parse_limit(query.get("days"), DAYS_DEFAULT, DAYS_KEPT), _parse_format(query, ("json", "csv"))
+        days = parse_limit(query.get("days"), DAYS_DEFAULT, DAYS_KEPT, "days")
+        shown = _parse_format(query, ("json", "csv"))
         if isinstance(days, web.Response):
             return days
         if isinstance(shown, web.Response):

@@ -20,6 +20,8 @@ from stocktide.doctor.finding import Finding, Severity, good, note, wrong
 from stocktide.doctor.kafka import examine_kafka
 from stocktide.doctor.progress import examine_processes, examine_progress
 from stocktide.doctor.redis_server import examine_redis
+from stocktide.errors import StartError
+from stocktide.intake_settings import read_enabled_mappings
 from stocktide.progress import Echo
 from stocktide.security import redact_url
 from stocktide.settings import Settings
@@ -58,7 +60,18 @@ async def examine(settings: Settings, is_deployed: bool = False) -> list[Finding
     if is_deployed:
         examinations.append(examine_deployment)
     found = await asyncio.gather(*(examine_part(settings) for examine_part in examinations))
-    return [*judge_encryption(settings), *judge_alerts(settings), *chain.from_iterable(found)]
+    return [*judge_encryption(settings), *judge_alerts(settings), *judge_intake(), *chain.from_iterable(found)]
+
+
+def judge_intake() -> Iterator[Finding]:
+    """The mappings and secrets of the intake, which are no settings: their names come from the mappings."""
+    try:
+        enabled = read_enabled_mappings()
+    except StartError as error:
+        yield wrong(f"the intake cannot be used, so no API starts: {error}")
+    else:
+        if enabled:
+            yield good(f"the intake takes {', '.join(sorted(enabled))}")
 
 
 def judge_alerts(settings: Settings) -> Iterator[Finding]:

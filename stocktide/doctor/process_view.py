@@ -9,12 +9,15 @@ import ctypes
 import os
 import stat
 import tempfile
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import redis.asyncio
 from redis.exceptions import RedisError
 
+from stocktide.agents.notify.config import AlertsFileError
+from stocktide.alerts_settings import read_alerts
 from stocktide.settings import Settings
 from stocktide.streams.contract.times import now_ms
 from stocktide.wait_for_servers import ANSWER_SECONDS_MAX
@@ -70,12 +73,34 @@ async def read_process(settings: Settings) -> ProcessView:
         is_clock_synchronised=_is_clock_synchronised(),
         ahead_ms=await _ahead_of_redis(settings),
         keys=None if settings.open else keys,
-        secrets=tuple(
-            _mode_of(f"STOCKTIDE_{name.upper()}", getattr(settings, name))
-            for name in ("kafka_sasl_password_file", "redis_password_file", "kafka_tls_key", "redis_tls_key", "tls_key")
-            if getattr(settings, name)
+        secrets=(
+            *(
+                _mode_of(f"STOCKTIDE_{name.upper()}", getattr(settings, name))
+                for name in (
+                    "kafka_sasl_password_file",
+                    "redis_password_file",
+                    "kafka_tls_key",
+                    "redis_tls_key",
+                    "tls_key",
+                )
+                if getattr(settings, name)
+            ),
+            *_modes_of_alerts(settings),
         ),
     )
+
+
+def _modes_of_alerts(settings: Settings) -> Iterator[FileMode]:
+    """The file of alerts, as URLs of robots are secrets, and the files that it names. None where it cannot be used: the
+    doctor says that in any case."""
+    try:
+        config = read_alerts(settings)
+    except AlertsFileError:
+        return
+    if config is not None:
+        yield _mode_of("STOCKTIDE_ALERTS_FILE", settings.alerts_file)
+        for path in config.secret_files:
+            yield _mode_of("a file of STOCKTIDE_ALERTS_FILE", str(path))
 
 
 def _is_contained() -> bool:

@@ -87,7 +87,7 @@ return missing
 
 async def examine_redis(settings: Settings) -> list[Finding]:
     """Examine the server as far as its ACL allows."""
-    access = settings.redis_access()
+    access, prefix = settings.redis_access(), key_prefix(settings.app_id)
     try:
         await wait_for_redis(settings.redis, REACH_SECONDS_MAX, **access)
         client = redis.asyncio.Redis.from_url(
@@ -96,7 +96,7 @@ async def examine_redis(settings: Settings) -> list[Finding]:
         try:
             about: Mapping[str, Any] = await client.info()
             config = await _read_config(client)
-            missing = await _read_missing(client, key_prefix(settings.app_id))
+            missing = await _read_missing(client, prefix)
         finally:
             await client.aclose()
     except NoPermissionError as error:
@@ -104,7 +104,7 @@ async def examine_redis(settings: Settings) -> list[Finding]:
     except (ServerUnreachable, RedisError, OSError) as error:
         return [wrong(str(error))]
     database = int(client.connection_pool.connection_kwargs.get("db") or 0)
-    return [*judge_permissions(missing), *judge_redis(about, config, database)]
+    return [*judge_permissions(missing, prefix), *judge_redis(about, config, database)]
 
 
 async def _read_config(client: redis.asyncio.Redis) -> dict[str, str] | None:
@@ -133,12 +133,12 @@ async def missing_permissions(client: redis.asyncio.Redis, prefix: str) -> Seque
     return [name.decode() if isinstance(name, bytes) else str(name) for name in missing]
 
 
-def judge_permissions(missing: Sequence[str]) -> Iterator[Finding]:
-    """Missing permissions of the user."""
+def judge_permissions(missing: Sequence[str], prefix: str) -> Iterator[Finding]:
+    """Missing permissions of the user for keys and channels with `prefix`."""
     if missing:
         yield unfit(
-            f"the user of STOCKTIDE_REDIS may not use {', '.join(missing)}: nothing can be decided; docs/operations.md "
-            "has the line for the server's ACL file"
+            f"the user of STOCKTIDE_REDIS may not use {', '.join(missing)} on keys and channels {prefix}*: nothing can "
+            "be decided; docs/operations.md has the line for the server's ACL file"
         )
 
 

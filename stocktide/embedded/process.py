@@ -49,6 +49,8 @@ class ChildProcess:
         self.log = log
         self._stop_seconds_max = stop_seconds_max
         self._process: asyncio.subprocess.Process | None = None
+        # Where the log of this start begins: lines of an earlier one would mislead.
+        self._log_begins = 0
 
     @property
     def pid(self) -> int | None:
@@ -71,6 +73,7 @@ class ChildProcess:
         self.log.parent.mkdir(parents=True, exist_ok=True)
         rotate_log(self.log)
         with self.log.open("ab") as output:
+            self._log_begins = output.tell()
             starting = asyncio.ensure_future(
                 asyncio.create_subprocess_exec(
                     *command,
@@ -127,19 +130,20 @@ class ChildProcess:
 
     def last_log_lines(self) -> str:
         """The last lines of its log, for an error message."""
-        return tail_log(self.log)
+        return tail_log(self.log, self._log_begins)
 
     def last_log_line(self) -> str:
         """The last line of its log; empty if there is none."""
-        return tail_log(self.log).rpartition("\n")[2].strip()[:NEWEST_CHARACTERS_MAX]
+        return tail_log(self.log, self._log_begins).rpartition("\n")[2].strip()[:NEWEST_CHARACTERS_MAX]
 
 
-def tail_log(log: Path) -> str:
-    """The last lines of a file, each indented by four spaces; empty if there are none."""
+def tail_log(log: Path, begins: int = 0) -> str:
+    """The last lines of a file after its first `begins` bytes, each indented by four spaces; empty if there are none. A
+    file that has been truncated since is read from its beginning."""
     try:
         with log.open("rb") as file:
-            file.seek(0, os.SEEK_END)
-            file.seek(max(0, file.tell() - QUOTED_BYTES_MAX))
+            size = file.seek(0, os.SEEK_END)
+            file.seek(max(begins if begins <= size else 0, size - QUOTED_BYTES_MAX))
             text = file.read().decode(errors="replace")
     except OSError:
         return ""

@@ -9,6 +9,7 @@ from pathlib import Path
 from stocktide.embedded.process import ChildProcess
 from stocktide.errors import EmbeddedError
 from stocktide.progress import Echo, WaitReporter
+from stocktide.streams.owner_only import FOLDER_OWNER_ONLY
 
 # Kafka starts in 2 s and after a crash checks its segments; Valkey loads some 100 MB of its file a second. CI machines
 # are slow.
@@ -36,7 +37,8 @@ class EmbeddedServer(ChildProcess):
 
     def _make_folder(self) -> None:
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
+            # Customers' orders and the secrets of webhooks.
+            self.folder.mkdir(parents=True, exist_ok=True, mode=FOLDER_OWNER_ONLY)
         except OSError as error:
             raise EmbeddedError(f"{self._product}'s folder {self.folder} cannot be made: {error.strerror}") from error
 

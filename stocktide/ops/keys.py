@@ -5,6 +5,7 @@ In: options and the file of keys. Out: a key, printed once; or a table.
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 from collections.abc import Callable
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+import msgspec
 
 from stocktide.discovery import SystemSelector, locate
 from stocktide.errors import CommandError
@@ -50,7 +52,19 @@ _DATA = click.option(
 )
 
 
-def _for_keys(command: Callable[..., Any]) -> Callable[..., Any]:
+def _for_keys(callback: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(callback)
+    def command(data: Path | None, file: Path | None, **given: Any) -> None:
+        path = _path(data, file)
+        try:
+            callback(path=path, **given)
+        except OSError as error:
+            raise CommandError(
+                f"the file of keys {path} cannot be used: {error.strerror} ({error.filename})"
+            ) from error
+        except msgspec.MsgspecError as error:
+            raise CommandError(f"the file of keys {path} cannot be used: {error}") from error
+
     options = (
         _DATA,
         click.option("--file", type=click.Path(path_type=Path), help="The file of keys. [STOCKTIDE_KEYS_FILE]"),
@@ -105,12 +119,11 @@ def first_command(role: str, data: Path | None) -> None:
 @click.option("--expires-in", type=_Duration(), help="15m, 24h, 90d. [never]")
 @click.option("--env", default="live", metavar="NAME", help="The second part of the key. [live]")
 @_for_keys
-def add_command(role: str, holder: str, env: str, expires_in: int | None, **options: Any) -> None:
+def add_command(path: Path, role: str, holder: str, env: str, expires_in: int | None, **options: Any) -> None:
     """Make a key of ROLE and print it. It is shown this once: only its digest is stored."""
     from stocktide.api.access.key_file import KeyFile, KeyRecord
     from stocktide.api.access.keys import make_key
 
-    path = _path(options["data"], options["file"])
     if not 0 < len(holder) <= 128 or not holder.isprintable() or " " in holder:
         raise click.BadParameter("1 to 128 printable characters without white space", param_hint="--holder")
     try:
@@ -137,12 +150,12 @@ def add_command(role: str, holder: str, env: str, expires_in: int | None, **opti
 
 @click.command("list", short_help="List the keys, without what is secret.")
 @_for_keys
-def list_command(data: Path | None, file: Path | None) -> None:
+def list_command(path: Path) -> None:
     """List the keys: id, role, holder, scope, rights, expiry and the hour of the last use."""
     from stocktide.api.access.key_file import KeyRecord, read_key_file
     from stocktide.api.access.key_ring import LAST_USE_FILE, read_last_use
 
-    path, now = _path(data, file), now_ms() / 1000
+    now = now_ms() / 1000
     used = read_last_use(path.with_name(LAST_USE_FILE))
 
     def row(record: KeyRecord) -> tuple[str, ...]:
@@ -163,7 +176,7 @@ def list_command(data: Path | None, file: Path | None) -> None:
 @click.option("--overlap", type=_Duration(), default=OVERLAP_DEFAULT, help=f"The old one stays. [{OVERLAP_DEFAULT}]")
 @click.option("--env", default="live", metavar="NAME", help="The second part of the key. [live]")
 @_for_keys
-def rotate_command(key_id: str, overlap: int, env: str, data: Path | None, file: Path | None) -> None:
+def rotate_command(path: Path, key_id: str, overlap: int, env: str) -> None:
     """Make a key with the rights of KEY_ID, and print it; KEY_ID expires after the overlap."""
     from stocktide.api.access.key_file import KeyFile
     from stocktide.api.access.keys import make_key
@@ -172,7 +185,7 @@ def rotate_command(key_id: str, overlap: int, env: str, data: Path | None, file:
         key = make_key(env)
     except ValueError as error:
         raise click.BadParameter(str(error), param_hint="--env") from error
-    added = KeyFile(_path(data, file)).rotate(key_id, key.id, key.digest, now_ms() / 1000, overlap)
+    added = KeyFile(path).rotate(key_id, key.id, key.digest, now_ms() / 1000, overlap)
     if isinstance(added, str):
         raise CommandError(added)
     click.echo(key.text)
@@ -181,11 +194,11 @@ def rotate_command(key_id: str, overlap: int, env: str, data: Path | None, file:
 @click.command("revoke", short_help="End a key at once.")
 @click.argument("key_id")
 @_for_keys
-def revoke_command(key_id: str, data: Path | None, file: Path | None) -> None:
+def revoke_command(path: Path, key_id: str) -> None:
     """End a key: the API refuses it, and ends its open feeds, within seconds."""
     from stocktide.api.access.key_file import KeyFile
 
-    if not KeyFile(_path(data, file)).revoke(key_id):
+    if not KeyFile(path).revoke(key_id):
         raise CommandError(f"there is no key {key_id}")
 
 

@@ -69,7 +69,8 @@ def run_test(file: Path, payload: Path, headers: dict[str, str], query: dict[str
     for event in events:
         click.echo(event.raw.decode())
     for rejection in rejections:
-        click.echo(f"rejected: {rejection.code}: {rejection} (at `{rejection.path or ''}`)", err=True)
+        at = f" (at `{rejection.path}`)" if rejection.path else ""
+        click.echo(f"rejected: {rejection.code}: {rejection}{at}", err=True)
     return 1 if rejections else 0
 
 

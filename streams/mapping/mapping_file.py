@@ -10,6 +10,7 @@ event's own lines), or a JMESPath expression. A list of sources gives the first 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from collections.abc import Mapping as Dictionary
 from functools import lru_cache
 from ipaddress import ip_address
@@ -232,12 +233,12 @@ def secrets_of(mapping: Mapping, environ: Dictionary[str, str]) -> tuple[str, ..
 
 def _check(mapping: Mapping) -> None:
     """Check what types cannot express. Raises ValueError."""
-    for source in _sources(mapping):
+    for place, source in _placed_sources(mapping, ""):
         if not source.startswith(("header:", "query:", LINES_DIGEST)):
             try:
                 compile_path(source)
             except JMESPathError as error:
-                raise ValueError(f"{source!r} is no JMESPath: {error}") from error
+                raise ValueError(f"`{place}`: {source!r} is no JMESPath: {error}") from error
     if mapping.zone is not None:
         try:
             ZoneInfo(mapping.zone)
@@ -291,25 +292,32 @@ _SOURCE_DICTIONARIES = frozenset({"fields", "optional", "query"})
 
 def _sources(part: Any) -> list[str]:
     """All sources of a part of a mapping."""
+    return [source for _, source in _placed_sources(part, "")]
+
+
+def _placed_sources(part: Any, place: str) -> Iterator[tuple[str, str]]:
+    """The same, each with its place in the file: `choices[0].order_id`."""
     if isinstance(part, (list, tuple)):
-        return [source for each in part for source in _sources(each)]
+        for at, each in enumerate(part):
+            yield from _placed_sources(each, f"{place}[{at}]")
     if not isinstance(part, Struct):
-        return []
-    found: list[str] = []
-    for field in part.__struct_fields__:
-        value = getattr(part, field)
-        if field in _SOURCE_DICTIONARIES:
-            value = list(value.values())
-        if field in _SOURCE_FIELDS or field in _SOURCE_DICTIONARIES:
-            found += _texts(value)
-        found += _sources(value)
-    return found
+        return
+    for field, name in zip(part.__struct_fields__, part.__struct_encode_fields__, strict=True):
+        value, at_field = getattr(part, field), f"{place}.{name}" if place else name
+        named = value if field in _SOURCE_DICTIONARIES else {"": value}
+        for key, each in named.items():
+            at_value = f"{at_field}.{key}" if key else at_field
+            if field in _SOURCE_FIELDS or field in _SOURCE_DICTIONARIES:
+                yield from _texts(each, at_value)
+            yield from _placed_sources(each, at_value)
 
 
-def _texts(value: Any) -> list[str]:
+def _texts(value: Any, place: str) -> Iterator[tuple[str, str]]:
     if isinstance(value, str):
-        return [value]
-    return [text for each in value for text in _texts(each)] if isinstance(value, list) else []
+        yield place, value
+    elif isinstance(value, list):
+        for at, each in enumerate(value):
+            yield from _texts(each, f"{place}[{at}]")
 
 
 def is_form_ping(mapping: Mapping, body: bytes) -> bool:

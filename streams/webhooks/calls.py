@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
+import os
 from collections.abc import Iterable, Mapping
 from email.utils import parsedate_to_datetime
 
@@ -97,12 +98,24 @@ async def post(
         return CallResult(0, f"no answer within {CALL_SECONDS_MAX:.0f} s"), b""
     except aiohttp.ClientConnectorError as error:
         refused = isinstance(error.os_error, AddressRefused) or "STOCKTIDE_WEBHOOK_ALLOW" in str(error.os_error)
-        return CallResult(0, "address_not_allowed" if refused else f"no connection: {type(error).__name__}"), b""
+        return CallResult(0, "address_not_allowed" if refused else f"no connection: {_reason(error)}"), b""
     except (aiohttp.ClientError, OSError, ValueError) as error:
         return CallResult(0, f"no answer: {type(error).__name__}"), b""
     if 200 <= status < 300:
         return CallResult(status), begins
     return CallResult(status, f"the answer was {status}", _parse_retry_after(asked, now)), begins
+
+
+def _reason(error: aiohttp.ClientConnectorError) -> str:
+    """Why there is no connection, without an address: what aiohttp and the operating system say has it."""
+    if isinstance(error, aiohttp.ClientConnectorCertificateError):
+        return "its certificate is not valid for its name, or nobody here trusts who signed it"
+    if isinstance(error, aiohttp.ClientSSLError):
+        return "it does not speak TLS as we do"
+    if isinstance(error, aiohttp.ClientConnectorDNSError):
+        return "its name is not known"
+    number = error.os_error.errno
+    return os.strerror(number) if number else type(error).__name__
 
 
 def _parse_retry_after(text: str | None, now: int) -> float | None:

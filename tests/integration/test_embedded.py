@@ -52,6 +52,8 @@ async def test_kafka_keeps_its_records_and_its_address_over_a_stop_and_a_damaged
 async def test_valkey_keeps_its_keys_and_its_address_over_a_crash(tmp_path: Path) -> None:
     server = EmbeddedValkey(tmp_path / "valkey", tmp_path / "valkey.log")
     await server.start()
+    # Customers' orders are in it.
+    assert (tmp_path / "valkey").stat().st_mode & 0o077 == 0
     url = server.url
     async with redis.asyncio.Redis.from_url(url) as client:
         await client.set(b"stock", b"47")

@@ -7,6 +7,7 @@ import json
 import signal
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -314,6 +315,13 @@ async def test_a_worker_without_kafka_or_redis_fails_with_a_sentence(group: Work
         worker = await group.start("lonely", wait=False, **missing)
         assert await worker.wait() != 0
         assert "127.0.0.1:1" in worker.output and "Traceback" not in worker.output, worker.output
+
+
+async def test_a_worker_without_a_folder_fails_with_a_sentence(group: WorkerGroup, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    worker = await group.start("homeless", wait=False, STOCKTIDE_DATA=str(tmp_path / "file"))
+    assert await worker.wait() == 1
+    assert f"STOCKTIDE_DATA is {tmp_path / 'file'}" in worker.output and "Traceback" not in worker.output, worker.output
 
 
 async def test_a_row_that_a_former_owner_wrote_late_is_put_right_by_the_next_owner(group: WorkerGroup) -> None:

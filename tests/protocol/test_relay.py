@@ -86,6 +86,17 @@ async def test_a_higher_marker_stops_a_relay_that_redis_would_still_serve(rig: P
     assert [record.term for record in rig.valid()] == [8]
 
 
+@pytest.mark.parametrize(("newer", "is_told"), [("worker-1-12-0bad", True), ("worker-2-12-0bad", False)])
+async def test_a_relay_says_where_another_process_has_the_name_of_its_worker(
+    rig: ProtocolRig, caplog: pytest.LogCaptureFixture, newer: str, is_told: bool
+) -> None:
+    relay = await rig.blessed_relay("worker-1-11-0abc")
+    await (await rig.log().append([encode_record(marker(7, newer))]))
+    await wait_until(lambda: relay.takeovers == 2)
+    assert f"{newer} " in caplog.text and "opened term 7" in caplog.text
+    assert ("(another process has our STOCKTIDE_WORKER_NAME)" in caplog.text) is is_told
+
+
 async def test_a_relay_that_is_still_assigned_takes_over_again_with_a_new_term(rig: ProtocolRig) -> None:
     first = await rig.blessed_relay("first")
     await rig.take_over("passing")

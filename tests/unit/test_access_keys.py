@@ -9,10 +9,13 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from click.testing import CliRunner
 
+from stocktide.__main__ import cli
 from stocktide.api.access.key_file import KeyFile, KeyRecord, read_key_file
 from stocktide.api.access.key_ring import LAST_USE_FILE, KeyRing, read_last_use
 from stocktide.api.access.keys import NewKey, id_of, make_key
+from stocktide.errors import CommandError
 from stocktide.up.first_keys import make_first_keys
 
 NOW = 1_800_000_000.0
@@ -227,3 +230,18 @@ def test_a_key_of_a_warehouse_is_for_all_only_where_its_record_says_so() -> None
     assert record.caller().warehouses == ()
     assert msgspec.structs.replace(record, warehouses=("SH1",)).caller().warehouses == ("SH1",)
     assert msgspec.structs.replace(record, all_warehouses=True).caller().warehouses is None
+
+
+@pytest.mark.parametrize(
+    "arguments", [["list"], ["add", "viewer", "--holder", "anna"], ["rotate", "abc"], ["revoke", "abc"]]
+)
+@pytest.mark.parametrize(("content", "reason"), [("", "truncated"), (None, "keys.json)")])
+def test_a_file_of_keys_that_cannot_be_used_is_named_with_the_reason(
+    tmp_path: Path, arguments: list[str], content: str | None, reason: str
+) -> None:
+    path = tmp_path / "keys.json"
+    path.write_text(content or "")
+    path = path if content is not None else path / "keys.json"
+    failed = CliRunner().invoke(cli, ["keys", *arguments, "--file", str(path)]).exception
+    assert isinstance(failed, CommandError), failed
+    assert f"the file of keys {path} cannot be used: " in str(failed) and reason in str(failed)

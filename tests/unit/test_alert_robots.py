@@ -173,6 +173,19 @@ async def test_the_command_sends_a_test_alert_and_names_what_failed(robots: Robo
     assert status == 2 and "receivers[0].url: its address is not public" in output and "access_token" not in output
 
 
+async def test_a_receiver_that_cannot_be_reached_is_named_with_the_reason_and_without_its_address(
+    tmp_path: Path, unused_tcp_port: int
+) -> None:
+    file = tmp_path / "alerts.yaml"
+    urls = {"closed": f"http://127.0.0.1:{unused_tcp_port}/HUSH", "nowhere": "http://nowhere.invalid/HUSH"}
+    receivers = [f"{{name: {name}, kind: slack, url: '{url}'}}" for name, url in urls.items()]
+    file.write_text(f"receivers: [{', '.join(receivers)}]\nroutes: []\n")
+    status, output = await run("test", STOCKTIDE_ALERTS_FILE=str(file), STOCKTIDE_WEBHOOK_ALLOW="127.0.0.0/8")
+    assert status == 1 and "HUSH" not in output and "127.0.0.1" not in output
+    assert "closed: no connection: Connection refused" in output
+    assert "nowhere: no connection: its name is not known" in output
+
+
 async def test_the_command_shows_what_a_file_says_without_urls_and_secrets(robots: Robots, tmp_path: Path) -> None:
     file = str(write_file(robots, tmp_path))
     status, output = await run("check", file, STOCKTIDE_WEBHOOK_ALLOW="127.0.0.0/8")

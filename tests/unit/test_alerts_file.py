@@ -72,9 +72,17 @@ def test_the_example_of_the_page_is_a_file_and_its_table_has_every_type(tmp_path
             "kind: dingtalk, secret_variable: ABSENT",
             "receivers[0].secret_variable: ABSENT is not set",
         ),
-        ("kind: dingtalk", "kind: slack, secret_variable: SET", "receivers[0].secret: a robot of slack has none"),
+        (
+            "kind: dingtalk",
+            "kind: slack, secret_variable: SET",
+            "receivers[0].secret_variable: a robot of slack has none",
+        ),
         ("kind: dingtalk", "kind: webhook", "receivers[0]: a webhook needs `secret_file`"),
-        ("kind: dingtalk", "kind: webhook, secret_variable: SET", "receivers[0].secret: it has to be `whsec_`"),
+        (
+            "kind: dingtalk",
+            "kind: webhook, secret_variable: SET",
+            "receivers[0].secret_variable: it has to be `whsec_`",
+        ),
         ("receiver: duty", "receiver: nobody", "routes[0].receiver: there is no receiver 'nobody'"),
         ("receiver: duty", "receiver: duty, match: {types: [low]}", "routes[0].match.types[0]: there is no type 'low'"),
         ("receiver: duty", "receiver: duty, group_wait: soon", "routes[0].group_wait: 'soon' is no duration"),
@@ -108,6 +116,10 @@ def test_a_file_that_is_not_there_or_too_large_is_an_error_and_none_is_none(tmp_
         read_alerts(Settings(alerts_file=str(tmp_path / "none.yaml")))
     with pytest.raises(AlertsFileError, match="more than"):
         read("#" * 300_000, tmp_path)
+    for written, what in (("x" * 5_000, "more than 4096"), ("http://10.0.0.1/", "its address is not public")):
+        (tmp_path / "url").write_text(written)
+        with pytest.raises(AlertsFileError, match=rf"receivers\[0\]\.url_file: .*{what}"):
+            read("receivers: [{name: a, kind: slack, url_file: url}]\nroutes: []\n", tmp_path)
     assert read_alerts(Settings()) is None
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from stocktide.doctor.command import judge_alerts, judge_encryption, shown_settings
+from stocktide.doctor.command import judge_alerts, judge_encryption, judge_intake, shown_settings
 from stocktide.doctor.finding import Finding, Severity
 from stocktide.doctor.kafka_judgement import OFFSETS_TOPIC, ClusterView, GroupOffset, PartitionView, judge_cluster
 from stocktide.doctor.redis_server import COMMANDS, judge_permissions, judge_redis, missing_permissions
@@ -258,7 +258,7 @@ async def test_rights_that_are_missing_are_named(ledger_server: RedisServer, red
     finally:
         await client.acl_deluser("half")
         await client.aclose()
-    assert "may not use XADD" in wrongs(judge_permissions(["XADD"]))[0]
+    assert "may not use XADD on keys and channels shop:*" in wrongs(judge_permissions(["XADD"], "shop:"))[0]
 
 
 def test_the_journal_is_flushed_on_one_broker_and_replicated_on_three() -> None:
@@ -307,3 +307,13 @@ def test_a_wrong_file_of_alerts_is_wrong_and_a_right_one_is_named(tmp_path: Path
     file.write_text("receivers: []")
     (found,) = judge_alerts(Settings(alerts_file=str(file)))
     assert found.severity is Severity.WRONG and "`routes`" in found.what
+
+
+def test_a_folder_of_mappings_that_is_not_there_is_wrong(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STOCKTIDE_MAPPINGS", str(tmp_path / "none"))
+    (found,) = judge_intake()
+    assert found.severity is Severity.WRONG and str(tmp_path / "none") in found.what
+    monkeypatch.setenv("STOCKTIDE_MAPPINGS", str(tmp_path))
+    monkeypatch.setenv("STOCKTIDE_INTAKE_SHOPIFY_SECRET", "HUSH")
+    (found,) = judge_intake()
+    assert (found.severity, found.what) == (Severity.GOOD, "the intake takes shopify")

@@ -128,5 +128,17 @@ async def test_this_process_is_read_as_it_is(tmp_path: Path) -> None:
     assert view.descriptors_max is None or view.descriptors_max > 0
     assert view.keys == FileMode("STOCKTIDE_KEYS_FILE", str(keys), 0o600)
     assert view.secrets == (FileMode("STOCKTIDE_REDIS_PASSWORD_FILE", str(password), 0o600),)
+    alerts, slack = tmp_path / "alerts.yaml", tmp_path / "slack.url"
+    alerts.write_text("receivers: [{name: duty, kind: slack, url_file: slack.url}]\nroutes: []\n")
+    slack.write_text("https://hooks.slack.com/HUSH")
+    alerts.chmod(0o644)
+    slack.chmod(0o604)
+    alerted = replace(settings, alerts_file=str(alerts))
+    assert (await read_process(alerted)).secrets[1:] == (
+        FileMode("STOCKTIDE_ALERTS_FILE", str(alerts), 0o644),
+        FileMode("a file of STOCKTIDE_ALERTS_FILE", str(slack), 0o604),
+    )
+    alerts.write_text("receivers: []")  # a finding of the doctor already
+    assert len((await read_process(alerted)).secrets) == 1
     without = await read_process(replace(settings, data=tmp_path / "none"))
     assert without.data_trouble == "No such file or directory"

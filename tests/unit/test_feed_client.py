@@ -10,6 +10,7 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
+from stocktide.client import ApiError, Client
 from stocktide.client.feed import FeedFrame, FeedTransport, parse_frame, parse_message
 from stocktide.client.http import KEY_VARIABLE
 from stocktide.loadtest.oracle import history
@@ -134,3 +135,16 @@ async def test_the_key_of_the_load_test_is_sent(transport: FeedTransport, monkey
         await eventually(lambda: bool(keys))
         await subscriber.stop()
     assert keys[0] == "Bearer stk_test_key"
+
+
+@pytest.mark.parametrize(("transport", "path"), [("sse", "feed"), ("websocket", "socket")])
+async def test_a_refusal_names_the_path_that_was_called(transport: FeedTransport, path: str) -> None:
+    async def refuse(request: web.Request) -> web.Response:
+        return web.Response(status=401)
+
+    app = web.Application()
+    app.router.add_get("/{path:.*}", refuse)
+    async with TestServer(app) as server, Client(f"http://{server.host}:{server.port}", key="k") as client:
+        with pytest.raises(ApiError, match=f"GET /v1/channels/own/{path} was answered 401"):
+            async for _ in client.feed("own", skus=["A"], transport=transport):
+                pass

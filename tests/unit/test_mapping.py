@@ -310,7 +310,8 @@ def write_mapping(folder: Path, text: str) -> Path:
     ("old", "new", "said"),
     [
         ("zone: UTC", "zone: Mars/Base", "zone"),
-        ("order_id: id", "order_id: 'id['", "JMESPath"),
+        ("order_id: id", "order_id: 'id['", r"`order_id`: 'id\[' is no JMESPath"),
+        ("path: line_items", "path: '[['", r"`choices\[0\].events\[0\].lines.path`: '\[\[' is no JMESPath"),
         ("kind: hmac-sha256", "kind: rot13", "rot13"),
         ("choose:", "chose:", "chose"),
         ("name: shopify", "name: ../x", "name"),

@@ -103,6 +103,12 @@ def test_what_does_not_fit_together_is_refused_by_name(changed: dict[str, str], 
     assert named in refusal({**SASL, **{f"STOCKTIDE_{name}": value for name, value in changed.items()}})
 
 
+def test_a_file_that_is_too_long_for_a_password_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "dump"
+    file.write_text("x" * 4_097)
+    assert f"{file}: a password has at most 4096 bytes" in refusal({"STOCKTIDE_REDIS_PASSWORD_FILE": str(file)})
+
+
 def test_a_file_that_holds_no_certificate_is_refused(tmp_path: Path, pair: tuple[Path, Path]) -> None:
     nothing = tmp_path / "nothing.pem"
     nothing.write_text("nothing")

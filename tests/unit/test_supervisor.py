@@ -80,6 +80,15 @@ async def test_a_child_that_ends_while_it_starts_is_quoted(tmp_path: Path) -> No
     assert "no stock today" in str(caught.value)
 
 
+async def test_lines_of_an_earlier_start_are_not_quoted(tmp_path: Path) -> None:
+    program = ending(tmp_path)
+    program.log.parent.mkdir(exist_ok=True, parents=True)
+    program.log.write_text("stopping\n")
+    with pytest.raises(ProgramEnded) as caught:
+        await program.start()
+    assert "no stock today" in str(caught.value) and "stopping" not in str(caught.value)
+
+
 async def test_a_child_that_keeps_ending_gets_growing_pauses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pauses: list[float] = []
     program = ending(tmp_path)

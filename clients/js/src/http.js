@@ -39,7 +39,10 @@ export class Http {
   /** @param {ClientOptions} options */
   constructor(options) {
     this.baseUrl = (options.baseUrl ?? globalThis.location?.origin ?? "").replace(/\/+$/, "");
-    if (!this.baseUrl) throw new TypeError("baseUrl is needed outside of a page");
+    // Another one would be tried again for ever, as that of an API that does not answer.
+    if (!globalThis.location && !/^https?:\/\/[^/]/.test(this.baseUrl)) {
+      throw new TypeError(`outside of a page, baseUrl has to begin with http:// or https://: ${JSON.stringify(this.baseUrl)}`);
+    }
     this.options = options;
     this.fetch = options.fetch ?? ((/** @type {any} */ input, /** @type {any} */ init) => globalThis.fetch(input, init));
     this.attemptMsMax = options.attemptMsMax ?? ATTEMPT_MS_MAX;

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { StocktideError } from "../src/index.js";
+import { createClient, StocktideError } from "../src/index.js";
 import { CHANNEL, connect, connectByProxy, receive, unique } from "./system.js";
 
 const line = (/** @type {string} */ sku, quantity = 1) => ({ order_id: unique("order"), channel: CHANNEL, lines: [{ sku, quantity }] });
@@ -11,6 +11,12 @@ const line = (/** @type {string} */ sku, quantity = 1) => ({ order_id: unique("o
  * @returns {Promise<StocktideError>}
  */
 const errorOf = (call) => call.then(() => assert.fail("it succeeded"), (error) => error);
+
+test("an address that no call can reach is refused at once", () => {
+  for (const baseUrl of ["127.0.0.1:8080", "ftp://shop", "http://", "/"]) {
+    assert.throws(() => createClient({ baseUrl }), { name: "TypeError", message: /baseUrl/ });
+  }
+});
 
 test("an order whose answer was lost is sent again and counts once", async (t) => {
   const { proxy, client } = await connectByProxy(t);

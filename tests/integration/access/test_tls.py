@@ -164,7 +164,16 @@ async def test_a_certificate_with_the_key_of_another_is_refused_at_the_start(
     pair = {"STOCKTIDE_TLS_CERT": str(certificates.server), "STOCKTIDE_TLS_KEY": str(certificates.client_key)}
     refused = await running.run("api", environ={**pair, "STOCKTIDE_OPEN": "1", "STOCKTIDE_PORT": str(pick_free_port())})
     assert refused.status == 1
-    assert f"the certificate {certificates.server} cannot be used" in refused.printed
+    assert f"STOCKTIDE_TLS_CERT is {certificates.server} and STOCKTIDE_TLS_KEY is " in refused.printed
+
+
+async def test_a_key_that_is_not_there_is_named_with_its_setting(
+    running: RunningSystem, certificates: Certificates, tmp_path: Path
+) -> None:
+    pair = {"STOCKTIDE_TLS_CERT": str(certificates.server), "STOCKTIDE_TLS_KEY": str(tmp_path / "none")}
+    refused = await running.run("api", environ={**pair, "STOCKTIDE_OPEN": "1", "STOCKTIDE_PORT": str(pick_free_port())})
+    assert refused.status == 1
+    assert f"STOCKTIDE_TLS_KEY is {tmp_path / 'none'}: No such file or directory" in refused.printed
 
 
 async def test_the_doctor_asks_an_api_with_a_certificate(running: RunningSystem) -> None:

@@ -139,7 +139,9 @@ async def test_the_score_of_today_has_a_weight_for_each_part_that_has_data(shop:
 
 async def test_what_is_no_day_or_no_format_is_refused(shop: ApiTestClient) -> None:
     for path in ("score?day=yesterday", "score?day=2001-01-01", "score?format=html", "score/days?days=91"):
-        assert (await shop.get(f"/v1/health/{path}")).status == 422, path
+        refused = await shop.get(f"/v1/health/{path}")
+        assert refused.status == 422, path
+        assert refused.body["errors"][0]["path"] == path.partition("?")[2].partition("=")[0]
 
 
 async def test_a_day_that_is_forgotten_is_refused_with_the_days_that_are_kept(shop: ApiTestClient) -> None:

@@ -159,7 +159,7 @@ def _pause_after(error: BaseException, path: str) -> str:
     if 400 <= error.status < 500 and error.status not in _RETRIED:
         # The handshake of a socket has no body.
         response = error.response if isinstance(error, FeedRefused) else ApiResponse(error.status, b"")
-        raise refused("GET", path, response) from error
+        raise refused("GET", error.request_info.real_url.raw_path, response) from error
     return error.headers.get("Retry-After", "") if error.headers is not None else ""
 
 
