@@ -13,6 +13,7 @@ import os
 import sys
 import threading
 import time
+from collections.abc import Coroutine
 from typing import Any
 
 logger = logging.getLogger(__name__)
@@ -38,6 +39,20 @@ async def end(*tasks: asyncio.Task[Any]) -> list[Any]:
     if cancelled is not None:
         raise cancelled
     return await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def run_to_end(work: Coroutine[Any, Any, None]) -> None:
+    """Run the cleanup of a task, which limits its time itself: `end` cancels the task again and again meanwhile. A
+    cancellation takes effect after that."""
+    task, cancelled = asyncio.ensure_future(work), None
+    while not task.done():
+        try:
+            await asyncio.wait([task])
+        except asyncio.CancelledError as error:
+            cancelled = error
+    task.result()
+    if cancelled is not None:
+        raise cancelled
 
 
 def force_exit(status: int) -> None:

@@ -29,7 +29,7 @@ from stocktide.agents.notify.progress import Progress, decode_done
 from stocktide.agents.notify.routing import decode_alert, taken_by
 from stocktide.streams.contract.times import now_ms
 from stocktide.streams.kafka.admin import admin_client
-from stocktide.streams.shutdown import end
+from stocktide.streams.shutdown import end, run_to_end
 
 logger = logging.getLogger(__name__)
 
@@ -114,9 +114,7 @@ class ReceiverSender(ConsumerRebalanceListener):
                 await self._commit(consumer)
                 await asyncio.sleep(0)
         finally:
-            await self._end(consumer)
-            with contextlib.suppress(TimeoutError, KafkaError):
-                await asyncio.wait_for(consumer.stop(), STOP_SECONDS_MAX)
+            await run_to_end(self._leave(consumer))
 
     async def on_partitions_revoked(self, revoked: Any) -> None:
         """Give up the call in flight, and commit."""
@@ -194,6 +192,12 @@ class ReceiverSender(ConsumerRebalanceListener):
         else:
             for part, at in found.items():
                 self._progress[part].committed(at)
+
+    async def _leave(self, consumer: AIOKafkaConsumer) -> None:
+        """Commit and leave the group: a successor repeats nothing, and does not wait for the end of the session."""
+        await self._end(consumer)
+        with contextlib.suppress(TimeoutError, KafkaError):
+            await asyncio.wait_for(consumer.stop(), STOP_SECONDS_MAX)
 
     async def _end(self, consumer: AIOKafkaConsumer) -> None:
         if self._sending is not None:

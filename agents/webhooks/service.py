@@ -18,7 +18,7 @@ from aiokafka.errors import KafkaError
 from stocktide.agents.webhooks.session import Session
 from stocktide.streams.kafka.compacted_view import CompactedView
 from stocktide.streams.kafka.membership import Membership, watch_heartbeats
-from stocktide.streams.shutdown import end
+from stocktide.streams.shutdown import end, run_to_end
 
 logger = logging.getLogger(__name__)
 
@@ -72,10 +72,7 @@ class WebhookSender(ConsumerRebalanceListener):
                     logger.warning("the group of the webhooks: %r; trying again", error)
                     await asyncio.sleep(RETRY_SECONDS)
         finally:
-            await self._end_session()
-            with contextlib.suppress(TimeoutError, KafkaError):
-                await asyncio.wait_for(self._consumer.stop(), STOP_SECONDS_MAX)
-            await end(following)
+            await run_to_end(self._leave(following))
 
     async def on_partitions_revoked(self, revoked: Any) -> None:
         """End the epoch: the calls in flight are given up, and their batches are in Kafka."""
@@ -114,6 +111,13 @@ class WebhookSender(ConsumerRebalanceListener):
                 break
         self._session = self._make_session(partitions, epoch)
         await self._session.run()
+
+    async def _leave(self, following: asyncio.Task[None]) -> None:
+        """End the session and leave the group: a successor does not wait for the end of the group's session."""
+        await self._end_session()
+        with contextlib.suppress(TimeoutError, KafkaError):
+            await asyncio.wait_for(self._consumer.stop(), STOP_SECONDS_MAX)
+        await end(following)
 
     async def _end_session(self) -> None:
         self._session = None
