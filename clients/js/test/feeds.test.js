@@ -83,7 +83,7 @@ for (const transport of /** @type {const} */ (["sse", "websocket"])) {
     const { proxy, client } = await connectByProxy(t);
     const sku = unique("silent");
     await receive(connect(), sku, 5);
-    const seen = record(t, client.feed(CHANNEL, { transport, skus: [sku], silenceMsMax: 400 }));
+    const seen = record(t, client.feed(CHANNEL, { transport, skus: [sku], silenceMsMax: 1_500 }));
     await until(() => seen.feed.state === "live");
     proxy.isSilent = true;
     await until(() => seen.errors.some((error) => error.code === "timeout"));
