@@ -57,6 +57,8 @@ PIECES_MAX = 4
 _MOVEMENTS = (Receive, Adjust, Count, Transfer, Expect)
 
 Decode = Callable[[bytes], Event | Malformed]
+# By topic and partition: the first offset of the newest chunk, and the most steps of it that one call has settled.
+SettledSteps = dict[tuple[str, int], tuple[int, int]]
 
 
 class Intake:
@@ -71,16 +73,18 @@ class Intake:
         self._alerts = alerts
         self._metrics = metrics
         self._bursts = BurstDetector()
+        self.settled_steps: SettledSteps = {}
 
     async def submit_chunk(self, chunk: Chunk, epoch: int, decode: Decode) -> None:
         """Submit a chunk and wait until all of it is settled. Raises MembershipLost; may be called again with the same
         chunk."""
         dead_letters: list[OutputRow] = []
         slots, turn = asyncio.Semaphore(PIECES_MAX), asyncio.Lock()
+        steps = StepCounter(self.settled_steps, chunk)
         async with asyncio.TaskGroup() as tasks:
             for piece in split_commands(decode_commands(chunk, decode, dead_letters)):
                 await slots.acquire()
-                task = tasks.create_task(self._submit_piece(piece, dead_letters, turn))
+                task = tasks.create_task(self._submit_piece(piece, dead_letters, turn, steps))
                 task.add_done_callback(lambda _: slots.release())
                 if may_take_steps(piece[0]):
                     await asyncio.wait((task,))  # nothing may overtake its later steps
@@ -90,24 +94,46 @@ class Intake:
             if alerts := self._bursts.add(dead_letters):
                 await self._publisher.publish(self._alerts, alerts, epoch)
 
-    async def _submit_piece(self, piece: list[Command], dead_letters: list[OutputRow], turn: asyncio.Lock) -> None:
+    async def _submit_piece(
+        self, piece: list[Command], dead_letters: list[OutputRow], turn: asyncio.Lock, steps: StepCounter
+    ) -> None:
         """Submit a piece and wait until it is settled. If it is too large or the ledger fails on it, it is halved down
         to the command that causes it."""
         try:
             answer = await self._submitter.answer(piece, None, turn)
             while answer.results[-1].outcome == Outcome.APPLYING:
+                steps.add()
                 answer = await self._submitter.answer(piece, None, turn)
         except (TooLarge, Undecidable) as error:
             if len(piece) > 1:
                 middle = len(piece) // 2
-                await self._submit_piece(piece[:middle], dead_letters, turn)
-                await self._submit_piece(piece[middle:], dead_letters, turn)
+                await self._submit_piece(piece[:middle], dead_letters, turn, steps)
+                await self._submit_piece(piece[middle:], dead_letters, turn, steps)
                 return
             logger.error("an event goes to the dead letters: %s", error)
             dead_letters.extend(_rejected(piece[0], error))
         else:
             failpoints.hit("mid_batch")
+            steps.add()
             self._metrics.count(answer)
+
+
+class StepCounter:
+    """Counts what one call settles of a chunk. A chunk of large events takes longer than a stall, and is none while its
+    steps are settled; those that a call after an error settles again do not count."""
+
+    def __init__(self, settled: SettledSteps, chunk: Chunk) -> None:
+        self._settled = settled
+        self._place = (chunk.topic, chunk.partition)
+        self._offset = chunk.records[0].offset
+        self._count = 0
+
+    def add(self) -> None:
+        """A step was settled."""
+        self._count += 1
+        offset, most = self._settled.get(self._place, (None, 0))
+        if offset != self._offset or most < self._count:
+            self._settled[self._place] = (self._offset, self._count)
 
 
 async def submit_orders(chunk: Chunk, epoch: int, intake: Intake) -> None:

@@ -126,12 +126,13 @@ class ConsumingApp(Struct):
 
 class Deciding(Struct):
     """The parts of the role that decides. `relay` returns the relay that runs here, or None; `timers`: the step
-    statuses by timer, `expiry` among them."""
+    statuses by timer, `expiry` among them; `settled_steps`: of the chunk of each partition."""
 
     relay: Callable[[], RunningRelay | None]
     submitter: Submitter
     timers: Mapping[str, StepStatus]
     redis: RedisProbe
+    settled_steps: Mapping[Any, object]
 
 
 class WorkerProgress:
@@ -239,7 +240,9 @@ class WorkerProgress:
             offset = chunk.offset if chunk else read if oldest is None else oldest
             trouble = chunk.error if chunk else ""
             # Fetching behind an unfinished chunk is no progress.
-            position = (read if oldest is None else None, oldest, offset, workers.done.get(tp.partition), recovering)
+            steps = self._deciding and self._deciding.settled_steps.get(tp)
+            done = workers.done.get(tp.partition)
+            position = (read if oldest is None else None, oldest, offset, done, steps, recovering)
             yield PartStatus(
                 part, unread + (oldest is not None), position, trouble or why, tp.topic, tp.partition, offset
             )

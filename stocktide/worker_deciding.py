@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from redis.asyncio import Redis
 
 from stocktide.agents.endpoint import EvictionMonitor
-from stocktide.agents.intake import Intake, submit_movements, submit_orders
+from stocktide.agents.intake import Intake, SettledSteps, submit_movements, submit_orders
 from stocktide.agents.maintenance.audit_schedule import AuditSchedule, run_audit_process
 from stocktide.agents.maintenance.expiry import run_expiry
 from stocktide.agents.maintenance.restate import RestatePass
@@ -69,10 +69,10 @@ class DecidingRole(WorkerRole):
         self.steps = {"expiry": StepStatus()}
         self._audits: AuditSchedule | None = None
         dead_letters, alerts = DEAD_LETTERS.full_name(app_id), ALERTS.full_name(app_id)
-        intake = Intake(self.submitter, self.publisher, dead_letters, alerts, metrics)
+        self._intake = Intake(self.submitter, self.publisher, dead_letters, alerts, metrics)
         for topic, submit in ((ORDERS, submit_orders), (MOVEMENTS, submit_movements)):
             workers = PartitionWorkers(
-                topic.name, partial(submit, intake=intake), self.app.membership, around=self._traces.submitting
+                topic.name, partial(submit, intake=self._intake), self.app.membership, around=self._traces.submitting
             )
             self.workers[topic] = workers
             self._consume(topic, workers.follow)
@@ -88,6 +88,11 @@ class DecidingRole(WorkerRole):
     def relay(self) -> RunningRelay | None:
         """The relay, if it runs here."""
         return self._relay_assignment.relay
+
+    @property
+    def settled_steps(self) -> SettledSteps:
+        """How much of the chunk of each partition is settled."""
+        return self._intake.settled_steps
 
     async def start(self) -> None:
         """See `WorkerRole`."""

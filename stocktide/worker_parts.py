@@ -81,7 +81,7 @@ class Worker:
         deciding = None
         if role is not None:
             probe = RedisProbe(redis, settings.app_id, settings.tick_ms)
-            deciding = Deciding(lambda: role.relay, role.submitter, role.steps, probe)
+            deciding = Deciding(lambda: role.relay, role.submitter, role.steps, probe, role.settled_steps)
         return WorkerProgress(settings.app_id, apps, self._kafka_probe, deciding)
 
     async def _alert(self, rows: list[OutputRow]) -> None:

@@ -137,6 +137,18 @@ async def test_nothing_overtakes_a_movement_that_takes_several_calls() -> None:
     assert submitter.settled == ["before", "long", "after"]
 
 
+async def test_each_settled_step_of_a_chunk_counts_once_however_often_the_chunk_is_submitted() -> None:
+    long = json.dumps(stock_received("long", *((f"S{index}", 1) for index in range(MOVEMENT_LINES_MAX + 1)))).encode()
+    chunk = chunk_of(RECEIVED, long, partition=3, start=100)
+    intake = intake_of(RecordingSubmitter(steps={"long": 3}), RecordingPublisher())
+    await submit_movements(chunk, 1, intake)
+    assert intake.settled_steps == {(chunk.topic, 3): (100, 5)}
+    await submit_movements(chunk, 1, intake)  # its movements are repeats, of one step each
+    assert intake.settled_steps == {(chunk.topic, 3): (100, 5)}
+    await submit_movements(chunk_of(RECEIVED, partition=3, start=102), 1, intake)
+    assert intake.settled_steps == {(chunk.topic, 3): (102, 1)}
+
+
 async def test_an_event_that_was_sent_again_has_its_first_origin() -> None:
     submitter = RecordingSubmitter()
     again = FakeRecord(7, placed("o1"), b"o1", headers=(origin_header(RecordPlace("t-orders", 2, 5)),))

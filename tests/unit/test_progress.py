@@ -89,6 +89,7 @@ class FakeWorker:
         self.producer = RefusingProducer()
         self.publisher = Publisher(self.producer, self.membership)  # type: ignore[arg-type]
         self.steps = {"expiry": StepStatus()}
+        self.settled_steps: dict[Any, object] = {}
         self.decides = True
 
     async def _handle(self, *_: Any) -> None:
@@ -101,7 +102,7 @@ class FakeWorker:
         redis: Any = self.redis
         kafka: Any = self.kafka
         relay = self.relay
-        deciding = Deciding(lambda: relay, submitter, self.steps, redis) if self.decides else None
+        deciding = Deciding(lambda: relay, submitter, self.steps, redis, self.settled_steps) if self.decides else None
         consuming = ConsumingApp(app, {ORDERS: self.workers}, self.publisher, stock)
         progress = WorkerProgress("s", [consuming], kafka, deciding)
         return {standing.part: standing for standing in await progress.statuses()}
@@ -121,6 +122,19 @@ async def test_a_chunk_that_is_not_done_waits_with_its_offset_and_the_error_of_i
     worker.workers.in_progress[0] = ChunkInProgress(5, "ValueError: broken")
     found = (await worker.look())["consuming s-orders-0"]
     assert (found.pending, found.offset, found.reason) == (1, 5, "ValueError: broken")
+
+
+async def test_a_chunk_moves_with_its_steps(worker: FakeWorker) -> None:
+    worker.consumer.oldest[ORDERS_0] = 5
+    worker.workers.in_progress[0] = ChunkInProgress(5)
+    positions = []
+    for steps in (None, (5, 1), (5, 2), (5, 2)):
+        if steps is not None:
+            worker.settled_steps[ORDERS_0.topic, 0] = steps
+        found = (await worker.look())["consuming s-orders-0"]
+        positions.append(found.position)
+        assert (found.pending, found.offset) == (1, 5)
+    assert len(set(positions)) == 3 and positions[2] == positions[3]
 
 
 async def test_a_row_of_stock_is_pending_only_once_it_is_due(worker: FakeWorker) -> None:
