@@ -26,7 +26,7 @@ from stocktide.streams.contract.documents import ProcessStatus, Status, SystemHe
 from stocktide.streams.contract.times import now_ms, rfc3339
 from stocktide.streams.kafka.read_topic import read_topic
 from stocktide.streams.topics import INTAKE, PROCESSES, TOPICS
-from stocktide.tables.settlement.backlog import ShardBacklog, read_groups, read_shard
+from stocktide.tables.settlement.backlog import ShardBacklog, read_groups, read_shard, with_decisions
 from stocktide.tables.settlement.stalls import PartStatus, StallDetector, describe_error
 
 # A part that stands still is seen after 10 s; boards ask every few seconds.
@@ -104,7 +104,9 @@ class SystemObserver:
             self._read_shard(), self._read_kafka(), _or_none(self._own.webhooks()), _or_none(intake)
         )
         self._idle = asyncio.get_running_loop().call_later(IDLE_SECONDS, self._begin_closing)
-        statuses = [*(() if isinstance(shard, str) else [shard.settling]), *(() if isinstance(groups, str) else groups)]
+        statuses = [] if isinstance(groups, str) else groups
+        if not isinstance(shard, str):
+            statuses = [shard.settling, *with_decisions(statuses, shard)]
         seen = Observation(
             readiness=self._own.readiness(),
             shard=None if isinstance(shard, str) else shard,

@@ -25,7 +25,7 @@ from stocktide.errors import ServerUnreachable
 from stocktide.settings import Settings
 from stocktide.streams.kafka.admin import REQUEST_MS_MAX, admin_client
 from stocktide.streams.topics import STOCK
-from stocktide.tables.settlement.backlog import read_groups, read_shard
+from stocktide.tables.settlement.backlog import read_groups, read_shard, with_decisions
 from stocktide.tables.settlement.stalls import STALL_SECONDS, PartStatus, Stall, StallDetector
 from stocktide.up.run_file import ReadyFile, find_running_systems
 from stocktide.wait_for_servers import ANSWER_SECONDS_MAX, wait_for_kafka, wait_for_redis
@@ -198,7 +198,8 @@ class _ProgressReader:
     async def read(self) -> list[PartStatus]:
         """The status of every part. Raises KafkaError and RedisError."""
         shard = await read_shard(self._redis, self._app_id)
-        return [shard.settling, *await read_groups(self._admin, self._consumer, self._app_id)]
+        groups = await read_groups(self._admin, self._consumer, self._app_id)
+        return [shard.settling, *with_decisions(groups, shard)]
 
     async def has_record(self, stall: Stall) -> bool:
         """Whether there is a record at the reader's offset, and not only a transaction marker."""

@@ -6,6 +6,7 @@ In: clients of both. Out: a `PartStatus` for settling, and one for each partitio
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer
@@ -15,7 +16,7 @@ from aiokafka.errors import (
     GroupAuthorizationFailedError,
     GroupCoordinatorNotAvailableError,
 )
-from msgspec import Struct
+from msgspec import Struct, structs
 from redis.asyncio import Redis
 
 from stocktide.streams.kafka.groups import committed_offsets
@@ -25,6 +26,7 @@ from stocktide.tables.settlement.stalls import PartStatus
 
 # The topics of the workers' groups.
 CONSUMED = (ORDERS, MOVEMENTS, INTAKE, JOURNAL, STOCK)
+_DECIDED = (f"{ORDERS.name}-", f"{MOVEMENTS.name}-")
 
 
 class ShardBacklog(Struct, frozen=True):
@@ -55,6 +57,16 @@ async def read_shard(redis: Redis, app_id: str) -> ShardBacklog:
     waiting = max(int(head or 0) - at, int(known and not is_blessed))
     status = PartStatus("settling", waiting, (at, run_id), reason, journal, 0, offset)
     return ShardBacklog(status, int(outbox), is_blessed)
+
+
+def with_decisions(groups: Sequence[PartStatus], shard: ShardBacklog) -> list[PartStatus]:
+    """The groups, where a partition of orders or movements moves with what is settled too: a chunk of large events is
+    committed at its end. Which partition it is of, only the worker knows."""
+    settled = shard.settling.position
+    return [
+        structs.replace(each, position=(each.position, settled)) if each.part.startswith(_DECIDED) else each
+        for each in groups
+    ]
 
 
 async def read_groups(admin: AIOKafkaAdminClient, consumer: AIOKafkaConsumer, app_id: str) -> list[PartStatus]:

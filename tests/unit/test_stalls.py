@@ -15,6 +15,7 @@ from stocktide.doctor.finding import Severity
 from stocktide.doctor.progress import ProcessStatus, judge_processes, judge_progress
 from stocktide.streams.kafka.publish import OutputRow
 from stocktide.streams.kafka.transport import Chunk, DeliveredChunks
+from stocktide.tables.settlement.backlog import ShardBacklog, with_decisions
 from stocktide.tables.settlement.stalls import (
     GAP_SECONDS_MAX,
     STALL_SECONDS,
@@ -204,6 +205,18 @@ def test_the_doctor_repeats_each_reason_of_a_process_that_is_not_ready() -> None
     wrong, fine, note = Severity.WRONG, Severity.GOOD, Severity.NOTE
     assert verdicts == [fine, wrong, wrong, wrong, note, wrong]
     assert "is not ready: settling stands" in found[1].what and "is not ready: writing stands" in found[2].what
+
+
+def test_a_chunk_that_is_not_committed_is_no_stall_while_decisions_are_settled() -> None:
+    clock = FakeClock()
+    detector = StallDetector(clock, unseen_seconds_max=STALL_SECONDS)
+    groups = [standing(part=f"{topic}-0") for topic in ("orders", "movements", "journal")]
+    found = []
+    for settled in (1, 2, 2, 2):
+        shard = ShardBacklog(standing(position=settled), 0, True)
+        found.append([stall.part for stall in detector.look(with_decisions(groups, shard))])
+        clock.now += STALL_SECONDS - 1
+    assert found == [[], [], ["journal-0"], ["orders-0", "movements-0", "journal-0"]]
 
 
 def test_the_doctor_tells_a_stall_as_wrong_but_for_rows_that_a_policy_lets_rest() -> None:
