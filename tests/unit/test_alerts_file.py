@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
-from stocktide.__main__ import cli
+
 from stocktide.agents.notify.config import AlertsConfig, AlertsFileError, read_alerts_file
 from stocktide.alerts_settings import read_alerts
+from stocktide.command_line import cli
 from stocktide.settings import Settings
 from stocktide.streams.contract.alert_types import ALERT_TYPES
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import socket
+import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -17,6 +18,10 @@ import pytest
 from stocktide.__main__ import main
 from stocktide.embedded.ports import pick_free_port
 from tests.harness.process import CommandResult, run_stocktide
+
+
+# A command that imports and ends, on a busy machine.
+SECONDS_MAX = 60.0
 
 
 async def stocktide(*arguments: str, environ: Mapping[str, str] | None = None) -> CommandResult:
@@ -91,6 +96,30 @@ def test_what_cannot_be_is_refused_with_its_name(
         main()
     assert ended.value.code == status
     assert message.format(**named) in capsys.readouterr().err
+
+
+# Sends itself SIGINT when the module that the first argument names is imported; the rest is the command.
+_INTERRUPTED = """
+import importlib.abc, os, signal, sys
+
+class Interrupting(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path, target=None):
+        if name == module:
+            os.kill(os.getpid(), signal.SIGINT)
+
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it
+sys.meta_path.insert(0, Interrupting())
+module = sys.argv.pop(1)
+from stocktide.__main__ import main
+main()
+"""
+
+
+@pytest.mark.parametrize("module", ["click", "stocktide.settings", "stocktide.ops.topics", "aiokafka"])
+def test_ctrl_c_while_modules_are_imported_ends_a_command_quietly(module: str) -> None:
+    command = [sys.executable, "-c", _INTERRUPTED, module, "topics"]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS_MAX)
+    assert (ended.returncode, ended.stderr.strip(), ended.stdout) == (130, "", "")
 
 
 @pytest.mark.parametrize("command", ["worker", "api"])
