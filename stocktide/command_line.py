@@ -90,11 +90,10 @@ def up(
 @_with_settings
 def worker(settings: Settings, role: str | None) -> int:
     """Run one worker: the agents, the relay, the tables. Any number may run, of each role."""
-    from stocktide.alerts_settings import read_alerts
-    from stocktide.up.preflight import check_servers
+    from stocktide.up.preflight import check_files, check_servers
 
     settings = replace(settings, worker_role=role or settings.worker_role)
-    read_alerts(settings)
+    check_files(settings, worker=True)
     asyncio.run(check_servers(settings, _echo_error, create_topics=True))
     from stocktide.worker import run
 
@@ -107,8 +106,11 @@ def worker(settings: Settings, role: str | None) -> int:
 def api(settings: Settings, is_open: bool) -> int:
     """Run one API process. Any number may run."""
     settings = Settings.from_environment(open=1 if is_open else None)
-    from stocktide.up.preflight import check_servers
+    from stocktide.api_access import read_keys
+    from stocktide.up.preflight import check_files, check_servers
 
+    check_files(settings, api=True)
+    read_keys(settings)
     asyncio.run(check_servers(settings, _echo_error))
     from stocktide.api_server import run
 
