@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import msgspec
 from redis.asyncio import Redis
 
 from stocktide.api.access.connections import DESCRIPTORS_RESERVED, ConnectionLimits, Connections
@@ -22,7 +21,7 @@ from stocktide.api.access.rates import Rates
 from stocktide.api.access.scopes import OrderOwners
 from stocktide.api.access.tickets import Tickets
 from stocktide.api.access.tls import Certificate
-from stocktide.errors import StartError
+from stocktide.errors import SettingsError
 from stocktide.security import read_file_of
 from stocktide.settings import Settings
 
@@ -49,14 +48,9 @@ class Access:
 
 
 def make_access(settings: Settings, redis: Redis) -> Access:
-    """The parts, with the keys read. Raises StartError."""
-    ring = KeyRing(settings.keys_path)
+    """The parts, with the keys read. Raises SettingsError."""
+    ring = read_keys(settings)
     is_open = bool(settings.open)
-    if not is_open:
-        try:
-            ring.load()
-        except (OSError, ValueError, msgspec.MsgspecError) as error:
-            raise StartError(f"the file of keys {settings.keys_path} cannot be read: {error}") from error
     tickets = Tickets(ring, redis, settings.app_id)
     owners = OrderOwners(_unknown)
     guard = AccessGuard(
@@ -67,14 +61,26 @@ def make_access(settings: Settings, redis: Redis) -> Access:
         Rates(0 if is_open else settings.requests_per_second),
     )
     limits = ConnectionLimits(_connections_max(settings.connections_max), settings.connections_per_address_max)
-    return Access(is_open, ring, tickets, owners, guard, Connections(limits), _certificate(settings))
+    return Access(is_open, ring, tickets, owners, guard, Connections(limits), read_certificate(settings))
+
+
+def read_keys(settings: Settings) -> KeyRing:
+    """The keys of the file; none where every call is open. Raises SettingsError."""
+    ring = KeyRing(settings.keys_path)
+    if not settings.open:
+        try:
+            ring.load()
+        except (OSError, ValueError) as error:
+            raise SettingsError(f"the file of keys {settings.keys_path} cannot be read: {error}") from error
+    return ring
 
 
 async def _unknown(order_id: str) -> None:
     """Every order is unknown until the ledger can be asked."""
 
 
-def _certificate(settings: Settings) -> Certificate | None:
+def read_certificate(settings: Settings) -> Certificate | None:
+    """The certificate of the API; None where it serves without TLS. Raises SettingsError."""
     if not settings.tls_cert:
         return None
     for name in ("tls_cert", "tls_key"):
@@ -82,7 +88,7 @@ def _certificate(settings: Settings) -> Certificate | None:
     try:
         return Certificate(Path(settings.tls_cert), Path(settings.tls_key))
     except OSError as error:  # an SSLError is one
-        raise StartError(
+        raise SettingsError(
             f"STOCKTIDE_TLS_CERT is {settings.tls_cert} and STOCKTIDE_TLS_KEY is {settings.tls_key}: no certificate in "
             "PEM with its own key, without a passphrase"
         ) from error

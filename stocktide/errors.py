@@ -21,6 +21,8 @@ class NotFound(CommandError):
 class SettingsError(CommandError):
     """A setting cannot be used. The message names its variable and contains no secret."""
 
+    exit_status = 2
+
 
 class StartError(CommandError):
     """The process cannot start."""

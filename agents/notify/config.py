@@ -14,15 +14,13 @@ from pathlib import Path
 from typing import Annotated, Literal
 from zoneinfo import ZoneInfo
 
-import msgspec
 from msgspec import Meta, Struct
 
 from stocktide.errors import CommandError
 from stocktide.streams.contract.alert_types import ALERT_TYPES, Language, Severity
 from stocktide.streams.webhooks.addresses import Network, url_trouble
+from stocktide.streams.yaml_file import read_yaml
 
-# A file is a page or two; what is larger is not this file.
-FILE_BYTES_MAX = 256 * 1024
 # Each receiver is a consumer of its own in every worker.
 RECEIVERS_MAX = 20
 # Every alert is compared with every route.
@@ -179,14 +177,8 @@ class AlertsConfig(Struct, frozen=True):
 def read_alerts_file(path: Path, environ: Mapping[str, str], allowed: Iterable[Network]) -> AlertsConfig:
     """Read and check the file. `allowed`: blocks that may be called although private. Raises AlertsFileError."""
     try:
-        if path.stat().st_size > FILE_BYTES_MAX:
-            raise _Wrong("", f"it has more than {FILE_BYTES_MAX} bytes")
-        file = msgspec.yaml.decode(path.read_bytes(), type=_File)
-        return _Checker(file, path.parent, environ, tuple(allowed)).checked()
-    except _Wrong as error:
-        place = f"{path}: {error.place}" if error.place else f"{path}"
-        raise AlertsFileError(f"{place}: {error}") from None
-    except (OSError, ValueError) as error:  # a MsgspecError is a ValueError, as is that of 2026-13-45
+        return _Checker(read_yaml(path, _File), path.parent, environ, tuple(allowed)).checked()
+    except (OSError, ValueError) as error:
         raise AlertsFileError(f"{path}: {_sentence(error)}") from None
 
 
@@ -194,15 +186,11 @@ class _Wrong(ValueError):
     """What is wrong at a place of the file."""
 
     def __init__(self, place: str, what: str) -> None:
-        super().__init__(what)
-        self.place = place
+        super().__init__(f"{place}: {what}")
 
 
 def _sentence(error: Exception) -> str:
-    if isinstance(error, OSError):
-        return error.strerror or str(error)
-    what, found, place = str(error).partition(" - at `$.")
-    return f"{place.rstrip('`')}: {what}" if found else what
+    return (error.strerror if isinstance(error, OSError) else None) or str(error)
 
 
 class _Checker:

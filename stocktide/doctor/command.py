@@ -20,11 +20,11 @@ from stocktide.doctor.finding import Finding, Severity, good, note, wrong
 from stocktide.doctor.kafka import examine_kafka
 from stocktide.doctor.progress import examine_processes, examine_progress
 from stocktide.doctor.redis_server import examine_redis
-from stocktide.errors import StartError
 from stocktide.intake_settings import read_enabled_mappings
 from stocktide.progress import Echo
 from stocktide.security import redact_url
 from stocktide.settings import Settings
+from stocktide.streams.mapping.mapping_reader import MappingError
 from stocktide.text_wrapping import terminal_width, wrapped
 
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
@@ -67,7 +67,7 @@ def judge_intake() -> Iterator[Finding]:
     """The mappings and secrets of the intake, which are no settings: their names come from the mappings."""
     try:
         enabled = read_enabled_mappings()
-    except StartError as error:
+    except MappingError as error:
         yield wrong(f"the intake cannot be used, so no API starts: {error}")
     else:
         if enabled:

@@ -9,6 +9,7 @@ import shutil
 from pathlib import Path
 
 from stocktide.cli_options import own_server_hint
+from stocktide.embedded.process import foreign_environment
 from stocktide.errors import EmbeddedError
 
 # Required by brokers since Kafka 4.
@@ -47,6 +48,7 @@ async def java_version(java: Path) -> int | None:
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,
+            env=foreign_environment(),
         )
     except OSError:
         return None

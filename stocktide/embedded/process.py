@@ -17,6 +17,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from stocktide.errors import CommandError
+from stocktide.streams.owner_only import FOLDER_OWNER_ONLY
 
 # The part of a log that an error message quotes: enough for the first lines of a Java stack trace.
 QUOTED_LINES_MAX = 12
@@ -29,6 +30,13 @@ STOP_SECONDS_MAX = 15.0
 # After SIGKILL only the kernel's own delays remain.
 REAP_SECONDS_MAX = 5.0
 
+# What programs that are not ours read: the C library, a JVM, the runtime of Go. The rest may hold secrets of ours.
+FOREIGN_VARIABLES = (
+    *("PATH", "HOME", "TMPDIR", "TZ", "LANG", "LC_ALL", "LC_CTYPE", "LD_LIBRARY_PATH"),
+    *("JAVA_HOME", "JAVA_TOOL_OPTIONS", "JDK_JAVA_OPTIONS"),
+    *("GOGC", "GOMEMLIMIT", "GOMAXPROCS", "GODEBUG"),
+)
+
 _PR_SET_PDEATHSIG = 1
 # Looked up at import: between fork and exec nothing may be imported or allocated.
 _PRCTL = ctypes.CDLL(None).prctl if sys.platform == "linux" else None
@@ -38,6 +46,11 @@ def _die_with_parent() -> None:
     """Runs in the child before exec: the kernel will send SIGKILL when the parent dies."""
     if _PRCTL is not None:
         _PRCTL(_PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
+
+
+def foreign_environment() -> dict[str, str]:
+    """The environment of a program that is not ours."""
+    return {name: os.environ[name] for name in FOREIGN_VARIABLES if name in os.environ}
 
 
 class ChildProcess:
@@ -69,8 +82,9 @@ class ChildProcess:
         return status in (0, -signal.SIGTERM, 128 + signal.SIGTERM)
 
     async def spawn(self, command: Sequence[str], environ: Mapping[str, str] | None = None) -> None:
-        """Start `command` and append its output to the log. Raises CommandError if it cannot run."""
-        self.log.parent.mkdir(parents=True, exist_ok=True)
+        """Start `command` and append its output to the log; without `environ` in that of a program that is not ours.
+        Raises CommandError if it cannot run."""
+        self.log.parent.mkdir(parents=True, exist_ok=True, mode=FOLDER_OWNER_ONLY)
         rotate_log(self.log)
         with self.log.open("ab") as output:
             self._log_begins = output.tell()
@@ -80,7 +94,7 @@ class ChildProcess:
                     stdin=asyncio.subprocess.DEVNULL,
                     stdout=output,
                     stderr=output,
-                    env=dict(environ) if environ is not None else None,
+                    env=foreign_environment() if environ is None else dict(environ),
                     start_new_session=True,
                     preexec_fn=_die_with_parent,
                 )

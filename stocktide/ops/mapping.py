@@ -60,7 +60,7 @@ def run_test(file: Path, payload: Path, headers: dict[str, str], query: dict[str
     from stocktide.agents.mapping.agent import Mapper
     from stocktide.streams.contract.times import now_ms
     from stocktide.streams.mapping.envelope import Envelope
-    from stocktide.streams.mapping.mapping_file import read_mapping
+    from stocktide.streams.mapping.mapping_reader import read_mapping
 
     mapping = read_mapping(file)
     lowered = {name.lower(): value for name, value in headers.items()}

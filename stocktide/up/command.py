@@ -16,12 +16,12 @@ from pathlib import Path
 
 import click
 
-from stocktide.alerts_settings import read_alerts
 from stocktide.embedded.ports import is_port_free
 from stocktide.main_loop import run_unless_stopped
 from stocktide.progress import Echo
 from stocktide.settings import Settings
 from stocktide.up.data_folder import lock_folder
+from stocktide.up.preflight import check_files
 from stocktide.up.system import System, UpOptions, WhenReady
 
 # A shell's status for a program that Ctrl-C ended.
@@ -61,7 +61,7 @@ def _folder(settings: Settings, name: str) -> Iterator[Path]:
 async def _run(
     settings: Settings, options: UpOptions, echo: Echo, when_ready: WhenReady | None, until_done: bool
 ) -> int:
-    read_alerts(settings)  # a wrong file ends it before anything starts
+    check_files(settings, worker=True, api=True)
     with _stop_signals() as signals:
         async with lock_folder(settings.data, echo) as folder:
             system = System(replace(settings, data=folder), options, echo)

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from stocktide.errors import CommandError, FolderInUse
 from stocktide.progress import Echo, announce_if_slow
+from stocktide.streams.owner_only import FOLDER_OWNER_ONLY
 
 LOCK_FILE = "lock"
 # Long enough for an earlier `up` that is stopping.
@@ -51,7 +52,7 @@ def _created(folder: Path) -> Iterator[Path]:
     path = folder.absolute()
     absent = [each for each in (path, *path.parents) if not each.exists()]
     try:
-        path.mkdir(parents=True, exist_ok=True)
+        path.mkdir(parents=True, exist_ok=True, mode=FOLDER_OWNER_ONLY)
     except FileExistsError as error:
         raise CommandError(f"the data folder {path} cannot be used: it is a file") from error
     except OSError as error:

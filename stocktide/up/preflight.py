@@ -1,4 +1,5 @@
-"""The checks of `up`, `worker` and `api` before they start: a lasting fault of a server ends them with a sentence.
+"""The checks of `up`, `worker` and `api` before they start: a file that cannot be used, or a lasting fault of a server,
+ends them with a sentence.
 
 In: the settings. Out: nothing, or an exception. The doctor examines the servers. Temporary faults (a server that loads,
 a replica that lags) do not prevent the start.
@@ -8,13 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from stocktide.alerts_settings import read_alerts
+from stocktide.api_access import read_certificate
 from stocktide.doctor.finding import Finding
 from stocktide.doctor.kafka import examine_kafka
 from stocktide.doctor.redis_server import examine_redis
 from stocktide.errors import CommandError
+from stocktide.intake_settings import read_enabled_mappings, read_mappings
 from stocktide.progress import Echo, announce_if_slow, silent
 from stocktide.security import redact_url
-from stocktide.settings import Settings
+from stocktide.settings import PUBLISH, Settings
 from stocktide.wait_for_servers import wait_for_servers, wait_for_topics
 
 # A fault of one topic is often a fault of all of them.
@@ -23,6 +27,17 @@ REASONS_SHOWN_MAX = 3
 
 class UnusableServer(CommandError):
     """A server answers and cannot be used as it is."""
+
+
+def check_files(settings: Settings, *, worker: bool = False, api: bool = False) -> None:
+    """Read the files of a worker or of an API without those that `up` makes. Raises CommandError."""
+    if worker:
+        read_alerts(settings)
+        if settings.worker_role != PUBLISH:
+            read_mappings()
+    if api:
+        read_enabled_mappings()
+        read_certificate(settings)
 
 
 async def check_servers(

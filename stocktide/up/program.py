@@ -35,13 +35,14 @@ class ProgramNotReady(CommandError):
 
 
 class Program(ChildProcess):
-    """A child process. `command` runs it, `address` is `http://HOST:PORT` of its `ready_path`."""
+    """A child process. `command` runs it, `environ` as in `spawn`, `address` is `http://HOST:PORT` of its
+    `ready_path`."""
 
     def __init__(
         self,
         name: str,
         command: list[str],
-        environ: dict[str, str],
+        environ: dict[str, str] | None,
         address: str,
         log: Path,
         progress: Echo = silent,

@@ -6,7 +6,6 @@ below the data folder, and a supervised process.
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -30,8 +29,6 @@ PORT = 9090
 SCRAPE_SECONDS = 15
 # About three months of one worker and one API; the oldest go first.
 DATA_SIZE_MAX = "1GB"
-# What Prometheus and the runtime of Go read. Secrets of ours may be in the rest of the environment.
-VARIABLES = ("PATH", "HOME", "TMPDIR", "TZ", "LANG", "LC_ALL", "GOGC", "GOMEMLIMIT", "GOMAXPROCS", "GODEBUG")
 
 
 def find_prometheus() -> str:
@@ -94,8 +91,7 @@ def prometheus_program(
         "--log.level=warn",
     ]
     address = f"http://127.0.0.1:{port}"
-    environ = {name: os.environ[name] for name in VARIABLES if name in os.environ}
-    return Program("prometheus", command, environ, address, logs / "prometheus.log", echo, ready_path="/-/ready")
+    return Program("prometheus", command, None, address, logs / "prometheus.log", echo, ready_path="/-/ready")
 
 
 def worker_job(addresses: Sequence[str]) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from typing import Annotated, Any, Literal, TypeVar
 import msgspec
 from msgspec import Meta, Struct, field
 
+from stocktide.streams.contract.decode_errors import explain_error
 from stocktide.streams.contract.times import explain_time
 
 # The contract's limits.
@@ -27,8 +28,6 @@ LINES_MAX = 2_000
 # Parts of one count: two million SKUs, twice the largest shop that is measured.
 PARTS_MAX = 1_000
 BODY_BYTES_MAX = 1024 * 1024
-# Characters of what is said about an error, or of its path: the decoder repeats values and names, of any length.
-DETAIL_CHARACTERS_MAX = 500
 HOLD_SECONDS_DEFAULT = 900
 HOLD_SECONDS_MAX = 604_800
 # Some editors and exports put it before UTF-8; the decoder skips it.
@@ -334,17 +333,10 @@ class Malformed(Struct, frozen=True):
     path: str | None = None
 
 
-def shorten(text: str | None, characters_max: int = DETAIL_CHARACTERS_MAX) -> str:
-    """The text, or its beginning with `…`; "" for None."""
-    text = text or ""
-    return text if len(text) <= characters_max else text[: characters_max - 1] + "…"
-
-
 _T = TypeVar("_T")
 _ORDER_EVENT: msgspec.json.Decoder[OrderEvent] = msgspec.json.Decoder(OrderEvent)
 _MOVEMENT: msgspec.json.Decoder[Movement] = msgspec.json.Decoder(Movement)
 _EVENT: msgspec.json.Decoder[Event] = msgspec.json.Decoder(Event)
-_PATH = re.compile(r"^(?P<what>.*?)(?: - at `(?:key in )?\$\.?(?P<path>.*)`)?$", re.DOTALL)
 _UTF_16 = (b"\xff\xfe", b"\xfe\xff")
 _PATTERN = re.compile(r"^Expected `str` matching regex .*$", re.DOTALL)
 
@@ -376,7 +368,7 @@ def decode_with(decoder: msgspec.json.Decoder[_T], raw: bytes) -> _T | Malformed
             raw.decode()  # the decoder skips unknown fields, but their bytes are stored and shown too
         message = decoder.decode(raw)
     except msgspec.ValidationError as error:
-        return _explain(str(error), raw)
+        return _explain(error, decoder.type, raw)
     except msgspec.DecodeError as error:
         return Malformed("malformed_json", str(error))
     except UnicodeDecodeError as error:
@@ -491,10 +483,9 @@ def _time_at(raw: bytes, path: str | None) -> str:
     return explain_time(given)
 
 
-def _explain(error: str, raw: bytes) -> Malformed:
-    match = _PATH.match(error)
-    assert match is not None
-    what, path = shorten(match["what"]), shorten(match["path"]) or None
+def _explain(error: msgspec.ValidationError, decoded: Any, raw: bytes) -> Malformed:
+    what, place = explain_error(error, decoded)
+    path = place or None
     if _PATTERN.match(what):
         what = "white space and control characters are not allowed"
     if missing := re.fullmatch(r"Object missing required field `(.+)`", what):

@@ -1,7 +1,4 @@
-"""The types of a mapping file, and its reader.
-
-In: YAML files, those of the package and those of a folder. Out: mappings by name, or a MappingError that names the file
-and the field.
+"""The types of a mapping file, and its sources. `mapping_reader` reads it.
 
 A *source* is text: `header:NAME`, `query:NAME`, `received` (when the webhook came), `digest:lines` (in an id: the
 event's own lines), or a JMESPath expression. A list of sources gives the first value that is there.
@@ -11,24 +8,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from collections.abc import Mapping as Dictionary
 from functools import lru_cache
-from ipaddress import ip_address
-from pathlib import Path
 from typing import Annotated, Any, Literal
-from urllib.parse import urlsplit
-from zoneinfo import ZoneInfo
 
 import jmespath
-import msgspec
-from jmespath.exceptions import JMESPathError
 from msgspec import Meta, Struct
 
-from stocktide.errors import StocktideError
+from stocktide.streams.contract.events import Name
 
-FOLDER = Path(__file__).parent / "files"
-# A mapping is a page of text; more is a mistake.
-FILE_BYTES_MAX = 256 * 1024
 # Calls of a platform's API each second that a file may ask for.
 PER_SECOND_MAX = 100.0
 
@@ -47,10 +34,6 @@ EventType = Literal[
     "stock.received",
     "stock.adjusted",
 ]
-
-
-class MappingError(StocktideError):
-    """A mapping file that cannot be used."""
 
 
 class _Part(Struct, frozen=True, forbid_unknown_fields=True):
@@ -166,14 +149,14 @@ class Mapping(_Part, frozen=True):
     choose: Sources
     choices: list[Choice]
     order_id: Sources
-    channel: str | None = None
+    channel: Name | None = None
     zone: str | None = None
     unwrap: Unwrap = Unwrap()
     answer: Answer = Answer()
     # `form:FIELD`: an unsigned form with this number only; else a path: a test call if it is true.
     ping: str | None = None
     fetch: Fetch | None = None
-    warehouses: dict[str, str] = {}
+    warehouses: dict[str, Name] = {}
 
     @property
     def headers(self) -> list[str]:
@@ -202,70 +185,6 @@ def as_list(sources: Sources) -> list[str]:
     return [sources] if isinstance(sources, str) else sources
 
 
-def load_mappings(folder: Path | None = None) -> dict[str, Mapping]:
-    """The mappings of the package and of `folder`, whose names win. Raises MappingError."""
-    if folder is not None and not folder.is_dir():
-        raise MappingError(f"STOCKTIDE_MAPPINGS is {str(folder)!r}: there is no such folder")
-    folders = [FOLDER] if folder is None else [FOLDER, folder]
-    read = [read_mapping(path) for each in folders for path in sorted(each.glob("*.y*ml"))]
-    return {mapping.name: mapping for mapping in read}
-
-
-def read_mapping(path: Path) -> Mapping:
-    """Read and check one file. Raises MappingError."""
-    try:
-        if path.stat().st_size > FILE_BYTES_MAX:
-            raise MappingError(f"{path}: more than {FILE_BYTES_MAX} bytes")
-        mapping = msgspec.yaml.decode(path.read_bytes(), type=Mapping)
-        _check(mapping)
-    except (OSError, ValueError, msgspec.MsgspecError) as error:
-        raise MappingError(f"{path}: {error}") from error
-    return mapping
-
-
-def secrets_of(mapping: Mapping, environ: Dictionary[str, str]) -> tuple[str, ...]:
-    """The secrets of a mapping: one, or two separated by a comma while they rotate. Raises MappingError."""
-    given = tuple(part.strip() for part in environ.get(mapping.secret_variable, "").split(",") if part.strip())
-    if len(given) > 2:
-        raise MappingError(f"{mapping.secret_variable} has {len(given)} secrets: one, or two while they rotate")
-    return given
-
-
-def _check(mapping: Mapping) -> None:
-    """Check what types cannot express. Raises ValueError."""
-    for place, source in _placed_sources(mapping, ""):
-        if not source.startswith(("header:", "query:", LINES_DIGEST)):
-            try:
-                compile_path(source)
-            except JMESPathError as error:
-                raise ValueError(f"`{place}`: {source!r} is no JMESPath: {error}") from error
-    if mapping.zone is not None:
-        try:
-            ZoneInfo(mapping.zone)
-        except (LookupError, OSError) as error:
-            raise ValueError(f"`zone`: {mapping.zone!r} is no time zone") from error
-    words = [word for choice in mapping.choices for word in choice.words]
-    if twice := {word for word in words if words.count(word) > 1}:
-        raise ValueError(f"`choices`: {', '.join(sorted(twice))} is listed twice")
-    for rule in (rule for choice in mapping.choices for rule in choice.events):
-        if rule.type.startswith("stock.") and not rule.id:
-            raise ValueError("`id`: a movement needs natural keys")
-    if (fetch := mapping.fetch) is not None and not _may_fetch(fetch):
-        raise ValueError(f"`fetch.url`: {fetch.url!r} is not https")
-
-
-def _may_fetch(fetch: Fetch) -> bool:
-    url = urlsplit(fetch.url)
-    if not url.hostname or url.username is not None:
-        return False
-    if url.scheme == "https":
-        return True
-    try:
-        return url.scheme == "http" and fetch.allow_loopback and ip_address(url.hostname).is_loopback
-    except ValueError:
-        return False
-
-
 # The fields of the types above that hold sources.
 _SOURCE_FIELDS = frozenset(
     [
@@ -292,14 +211,14 @@ _SOURCE_DICTIONARIES = frozenset({"fields", "optional", "query"})
 
 def _sources(part: Any) -> list[str]:
     """All sources of a part of a mapping."""
-    return [source for _, source in _placed_sources(part, "")]
+    return [source for _, source in placed_sources(part, "")]
 
 
-def _placed_sources(part: Any, place: str) -> Iterator[tuple[str, str]]:
+def placed_sources(part: Any, place: str) -> Iterator[tuple[str, str]]:
     """The same, each with its place in the file: `choices[0].order_id`."""
     if isinstance(part, (list, tuple)):
         for at, each in enumerate(part):
-            yield from _placed_sources(each, f"{place}[{at}]")
+            yield from placed_sources(each, f"{place}[{at}]")
     if not isinstance(part, Struct):
         return
     for field, name in zip(part.__struct_fields__, part.__struct_encode_fields__, strict=True):
@@ -309,7 +228,7 @@ def _placed_sources(part: Any, place: str) -> Iterator[tuple[str, str]]:
             at_value = f"{at_field}.{key}" if key else at_field
             if field in _SOURCE_FIELDS or field in _SOURCE_DICTIONARIES:
                 yield from _texts(each, at_value)
-            yield from _placed_sources(each, at_value)
+            yield from placed_sources(each, at_value)
 
 
 def _texts(value: Any, place: str) -> Iterator[tuple[str, str]]:

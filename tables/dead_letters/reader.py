@@ -16,8 +16,8 @@ import msgspec
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from msgspec import Struct, structs
 
+from stocktide.streams.contract.decode_errors import shorten
 from stocktide.streams.contract.documents import DeadLetter
-from stocktide.streams.contract.events import shorten
 from stocktide.streams.contract.times import rfc3339
 from stocktide.streams.kafka.publish import OFFSET_NOT_WRITTEN
 from stocktide.streams.kafka.read_topic import read_topic, topic_consumer

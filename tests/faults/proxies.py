@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -42,7 +43,7 @@ class TcpProxies:
     async def start(self) -> None:
         """Start forwarding; no proxy has a target yet."""
         self._write()
-        await self._child.spawn([sys.executable, "-m", "tests.faults.proxies", str(self._targets_file)])
+        await self._child.spawn([sys.executable, "-m", "tests.faults.proxies", str(self._targets_file)], os.environ)
         async with asyncio.timeout(START_SECONDS_MAX):
             for name in self._proxies:
                 await _wait_until_listening(self.port(name))

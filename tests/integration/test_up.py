@@ -7,6 +7,7 @@ import json
 import signal
 from collections.abc import AsyncIterator
 
+import psutil
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 
@@ -36,6 +37,13 @@ async def test_the_ready_file_has_all_addresses(embedded: RunningSystem) -> None
     assert not any(key in greeting for key in ready["keys"].values())
     for part in ("api", "worker"):
         assert (await fetch(f"{ready[part]}/readyz"))[0] == 200
+
+
+async def test_the_embedded_servers_get_no_setting_of_ours(embedded: RunningSystem) -> None:
+    pids = embedded.ready["pids"]
+    given = {name: {each.partition("_")[0] for each in psutil.Process(pids[name]).environ()} for name in pids}
+    assert [name for name in pids if "STOCKTIDE" not in given[name]] == ["kafka", "redis"]
+    assert (embedded.data / "logs").stat().st_mode & 0o077 == 0
 
 
 async def test_each_part_that_is_killed_comes_back_at_its_address(embedded: RunningSystem) -> None:

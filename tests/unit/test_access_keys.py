@@ -11,10 +11,10 @@ import msgspec
 import pytest
 from click.testing import CliRunner
 
-from stocktide.__main__ import cli
 from stocktide.api.access.key_file import KeyFile, KeyRecord, read_key_file
 from stocktide.api.access.key_ring import LAST_USE_FILE, KeyRing, read_last_use
 from stocktide.api.access.keys import NewKey, id_of, make_key
+from stocktide.command_line import cli
 from stocktide.errors import CommandError
 from stocktide.up.first_keys import make_first_keys
 

@@ -12,12 +12,12 @@ import msgspec
 import pytest
 from click.testing import CliRunner
 
-from stocktide.__main__ import cli
 from stocktide.agents.notify.config import AlertsConfig, Kind, Receiver, read_alerts_file
 from stocktide.agents.notify.delivery import deliver
 from stocktide.agents.notify.robots import Content
 from stocktide.agents.notify.routing import Alert, decode_alert
 from stocktide.agents.notify.texts import line_of
+from stocktide.command_line import cli
 from stocktide.errors import StocktideError
 from stocktide.streams.contract.alert_types import ALERT_TYPES, Language
 from stocktide.streams.contract.documents import PublishedAlert, encode

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from stocktide.__main__ import cli
 from stocktide.agents.notify.config import AlertsConfig, AlertsFileError, read_alerts_file
 from stocktide.alerts_settings import read_alerts
+from stocktide.command_line import cli
 from stocktide.settings import Settings
 from stocktide.streams.contract.alert_types import ALERT_TYPES
 
@@ -61,7 +61,11 @@ def test_the_example_of_the_page_is_a_file_and_its_table_has_every_type(tmp_path
 @pytest.mark.parametrize(
     ("written", "instead", "place"),
     [
-        ("kind: dingtalk", "kind: pigeon", "receivers[0].kind: Invalid enum value 'pigeon'"),
+        (
+            "kind: dingtalk",
+            "kind: pigeon",
+            "receivers[0].kind: Invalid enum value 'pigeon': one of dingtalk, feishu, slack, webhook, wecom",
+        ),
         ("kind: dingtalk", "kind: dingtalk, secret: SEC", "receivers[0]: Object contains unknown field `secret`"),
         ("https://oapi", "ftp://oapi", "receivers[0].url: it has to be http"),
         ("https://oapi.dingtalk.com/", "http://10.0.0.1/", "receivers[0].url: its address is not public"),
@@ -97,7 +101,10 @@ def test_the_example_of_the_page_is_a_file_and_its_table_has_every_type(tmp_path
             "receivers:\n  - {name: duty, kind: slack, url: 'https://x'}",
             "receivers[1].name: 'duty' is taken",
         ),
-        ("routes:", "routes", "while scanning"),
+        ("routes:", "routes", "line 5: while scanning a simple key, could not find expected ':'"),
+        ("routes:", "language: en\nlanguage: zh\nroutes:", "line 5: the key 'language' is in line 4 already"),
+        ("kind: dingtalk", "kind: dingtalk, kind: slack", "line 3: the key 'kind' is in line 3 already"),
+        ("days: [mon, sun]", f"days: {'[' * 9_000}{']' * 9_000}", "line 7: while increasing flow level"),
         ("from: 22:00", "from: 2026-13-45", "month must be in 1..12"),
         ("kind: dingtalk", "kind: https://x.test/HUSH", "receivers[0].kind: Invalid enum value '(a URL)'"),
         ("receiver: duty", "receiver: 'https://x.test/?k=HUSH'", "routes[0].receiver: there is no receiver '(a URL)'"),

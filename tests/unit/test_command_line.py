@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import socket
+import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -17,6 +18,9 @@ import pytest
 from stocktide.__main__ import main
 from stocktide.embedded.ports import pick_free_port
 from tests.harness.process import CommandResult, run_stocktide
+
+# A command that imports and ends, on a busy machine.
+SECONDS_MAX = 60.0
 
 
 async def stocktide(*arguments: str, environ: Mapping[str, str] | None = None) -> CommandResult:
@@ -53,11 +57,18 @@ REFUSED: list[tuple[int, str, dict[str, str], str]] = [
     (1, "up --data {tmp}/data --ready-file {tmp}/no/ready", {}, "the ready file {tmp}/no/ready cannot be written"),
     (1, "up --data {tmp}/data --ready-file {tmp}", {}, "the ready file {tmp} cannot be written"),
     (1, "up --data {tmp} --port 0 --kafka nonsense", {}, "the Kafka address 'nonsense' is not HOST:PORT"),
-    (1, "doctor", {"PARTITIONS": "many"}, "STOCKTIDE_PARTITIONS is 'many': it has to be a whole number from 1 to 256"),
-    (1, "up", {"LOG_LEVEL": "LOUD"}, "STOCKTIDE_LOG_LEVEL is 'LOUD'"),
-    (1, "up", {"APP_ID": "a b"}, "STOCKTIDE_APP_ID is 'a b'"),
-    (1, "worker", {"SHARDS": "2"}, "STOCKTIDE_SHARDS is 2: this version runs one shard"),
-    (1, "up", {"PRT": "8081"}, "STOCKTIDE_PRT is not a setting of Stocktide: is STOCKTIDE_PORT meant?"),
+    (2, "doctor", {"PARTITIONS": "many"}, "STOCKTIDE_PARTITIONS is 'many': it has to be a whole number from 1 to 256"),
+    (2, "up", {"LOG_LEVEL": "LOUD"}, "STOCKTIDE_LOG_LEVEL is 'LOUD'"),
+    (2, "up", {"APP_ID": "a b"}, "STOCKTIDE_APP_ID is 'a b'"),
+    (2, "worker", {"SHARDS": "2"}, "STOCKTIDE_SHARDS is 2: this version runs one shard"),
+    (2, "up", {"PRT": "8081"}, "STOCKTIDE_PRT is not a setting of Stocktide: is STOCKTIDE_PORT meant?"),
+    (2, "api", {"WEBHOOK_ALLOW": "junk"}, "STOCKTIDE_WEBHOOK_ALLOW is 'junk'"),
+    (2, "up --data {tmp}/data", {"MAPPINGS": "{tmp}"}, "{tmp}/own.yaml: line 2: the key 'name' is in line 1 already"),
+    (2, "worker", {"MAPPINGS": "{tmp}"}, "{tmp}/own.yaml: line 2: the key 'name' is in line 1 already"),
+    (2, "api", {"MAPPINGS": "{tmp}"}, "{tmp}/own.yaml: line 2: the key 'name' is in line 1 already"),
+    (2, "api", {"TLS_CERT": "{tmp}/file", "TLS_KEY": "{tmp}/file"}, "STOCKTIDE_TLS_CERT is {tmp}/file and"),
+    (2, "up --data {tmp}/data", {"TLS_CERT": "{tmp}/file", "TLS_KEY": "{tmp}/file"}, "STOCKTIDE_TLS_CERT is {tmp}/f"),
+    (2, "api", {"KEYS_FILE": "{tmp}/own.yaml"}, "the file of keys {tmp}/own.yaml cannot be read"),
     (2, "up --port x", {"BANNER": "1"}, "STOCKTIDE_BANNER is not a setting"),
     (2, "up --port 70000", {}, "--port"),
     (2, "replay x.csv --speed fast", {}, "neither a positive number nor max"),
@@ -79,18 +90,44 @@ def test_what_cannot_be_is_refused_with_its_name(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     (tmp_path / "file").write_text("")
+    (tmp_path / "own.yaml").write_text("name: own\nname: other\n")
     named = {"tmp": tmp_path, "taken": taken_port}
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("XDG_CACHE_HOME", os.devnull)
     for name in [name for name in os.environ if name.startswith("STOCKTIDE_")]:
         monkeypatch.delenv(name)
     for name, value in environ.items():
-        monkeypatch.setenv(f"STOCKTIDE_{name}", value)
+        monkeypatch.setenv(f"STOCKTIDE_{name}", value.format(**named))
     monkeypatch.setattr(sys, "argv", ["stocktide", *command.format(**named).split()])
     with pytest.raises(SystemExit) as ended:
         main()
     assert ended.value.code == status
     assert message.format(**named) in capsys.readouterr().err
+    assert status == 1 or not (tmp_path / "data").exists()
+
+
+# Sends itself SIGINT when the module that the first argument names is imported; the rest is the command.
+_INTERRUPTED = """
+import importlib.abc, os, signal, sys
+
+class Interrupting(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path, target=None):
+        if name == module:
+            os.kill(os.getpid(), signal.SIGINT)
+
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it
+sys.meta_path.insert(0, Interrupting())
+module = sys.argv.pop(1)
+from stocktide.__main__ import main
+main()
+"""
+
+
+@pytest.mark.parametrize("module", ["click", "stocktide.settings", "stocktide.ops.topics", "aiokafka"])
+def test_ctrl_c_while_modules_are_imported_ends_a_command_quietly(module: str) -> None:
+    command = [sys.executable, "-c", _INTERRUPTED, module, "topics"]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS_MAX)
+    assert (ended.returncode, ended.stderr.strip(), ended.stdout) == (130, "", "")
 
 
 @pytest.mark.parametrize("command", ["worker", "api"])

@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 from stocktide import wait_for_servers
-from stocktide.__main__ import cli
+from stocktide.command_line import cli
 from stocktide.embedded.ports import pick_free_port
 from tests.unit.fake_system import ready_on, standing
 

@@ -156,3 +156,8 @@ async def test_a_full_disk_is_a_sentence(tmp_path: Path) -> None:
                 pass
     finally:
         await (await asyncio.create_subprocess_exec("umount", str(tmp_path))).wait()
+
+
+async def test_a_new_data_folder_is_for_its_owner_only(tmp_path: Path) -> None:
+    async with lock_folder(tmp_path / "data", silent) as folder:
+        assert folder.stat().st_mode & 0o077 == 0

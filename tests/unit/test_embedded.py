@@ -164,3 +164,14 @@ def test_the_ready_file_is_whole_and_for_its_owner_alone(tmp_path: Path) -> None
     assert json.loads(file.read_text())["api"] == "http://127.0.0.1:8080"
     assert file.stat().st_mode & 0o777 == 0o600
     assert list(tmp_path.iterdir()) == [file]
+
+
+async def test_a_java_that_is_asked_for_its_version_gets_no_secret(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("STOCKTIDE_REDIS_PASSWORD", "HUSH")
+    java, seen = tmp_path / "java", tmp_path / "seen"
+    java.write_text(f"#!/bin/sh\nenv > {seen}\necho 'openjdk version \"21.0.1\"'\n")
+    java.chmod(0o755)
+    assert await java_version(java) == 21
+    assert "PATH=" in seen.read_text() and "HUSH" not in seen.read_text()

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 import pytest
 
 from stocktide.streams.contract import events
-from stocktide.streams.contract.events import Malformed, decode_event, decode_movement, decode_order_event
+from stocktide.streams.contract.decode_errors import DETAIL_CHARACTERS_MAX
+from stocktide.streams.contract.events import Malformed, decode_event, decode_movement, decode_order_event, decode_with
 
 PLACED: dict[str, Any] = {
     "type": "order.placed",
@@ -321,4 +322,32 @@ def test_what_is_said_about_a_value_does_not_grow_with_it(field: str) -> None:
     fields = {"type": "order.placed", "id": "1", "order_id": "o", "channel": "c", field: "x" * 100_000}
     malformed = decode_event(msgspec.json.encode(fields))
     assert isinstance(malformed, Malformed) and malformed.path == field
-    assert len(malformed.detail) <= events.DETAIL_CHARACTERS_MAX and "xxx" in malformed.detail
+    assert len(malformed.detail) <= DETAIL_CHARACTERS_MAX and "xxx" in malformed.detail
+
+
+@pytest.mark.parametrize(
+    ("changed", "path", "said"),
+    [
+        ({"priority": "gold"}, "priority", "Invalid enum value 'gold': one of standard, vip"),
+        ({"type": "order.plced"}, "type", "Invalid value 'order.plced': one of order.placed, order.paid, "),
+        ({"accept": "x - at `$.type`"}, "accept", "Invalid enum value 'x - at `$.type`': one of all, partial, sold"),
+        (RETURNED | {"lines": line(condition="new")}, "lines[0].condition", "'new': one of damaged, sellable"),
+    ],
+)
+def test_a_value_that_is_not_listed_is_refused_with_those_that_are(
+    changed: dict[str, Any], path: str, said: str
+) -> None:
+    malformed = decode_event(msgspec.json.encode(PLACED | changed))
+    assert isinstance(malformed, Malformed) and malformed.path == path
+    assert said in malformed.detail
+
+
+def test_a_field_whose_values_depend_on_what_else_is_sent_is_refused_without_a_list() -> None:
+    class One(msgspec.Struct, tag="one"):
+        size: Literal["s"]
+
+    class Two(msgspec.Struct, tag="two"):
+        size: Literal["m"]
+
+    malformed = decode_with(msgspec.json.Decoder(One | Two), b'{"type": "one", "size": "m"}')
+    assert malformed == Malformed("invalid_field", "Invalid enum value 'm'", "size")

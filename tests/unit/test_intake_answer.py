@@ -13,7 +13,7 @@ from aiokafka import AIOKafkaProducer
 
 from stocktide.api.event_producer import InputEventProducer
 from stocktide.api.handlers.intake import ANSWER_SECONDS_MAX, IntakeHandler
-from stocktide.streams.mapping.mapping_file import load_mappings
+from stocktide.streams.mapping.mapping_reader import load_mappings
 from stocktide.streams.mapping.verify import EnabledMapping
 from tests.intake_payloads import SECRET, Webhook, qimen_order, shopify, shopify_order
 

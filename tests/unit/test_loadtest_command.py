@@ -9,7 +9,7 @@ import orjson
 import pytest
 from click.testing import CliRunner
 
-from stocktide.__main__ import cli
+from stocktide.command_line import cli
 from stocktide.discovery import TargetSystem
 from stocktide.errors import CommandError
 from stocktide.loadtest.client.http import request_of

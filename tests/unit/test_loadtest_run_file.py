@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner, Result
 from msgspec import structs
 
-from stocktide.__main__ import cli
+from stocktide.command_line import cli
 from stocktide.loadtest.measure.meter import LoadMeter
 from stocktide.loadtest.measure.results import BROKEN, FORMAT, INVALID, KEPT, decode
 from stocktide.loadtest.oracle.history import HistoryRecord

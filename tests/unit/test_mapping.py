@@ -11,7 +11,7 @@ import pytest
 
 from stocktide.agents.mapping.agent import Mapper
 from stocktide.streams.mapping.envelope import Envelope
-from stocktide.streams.mapping.mapping_file import FOLDER, MappingError, load_mappings, read_mapping
+from stocktide.streams.mapping.mapping_reader import FOLDER, MappingError, load_mappings, read_mapping
 from stocktide.streams.mapping.unwrap import DEPTH_MAX, Unreadable, read_document
 from stocktide.streams.mapping.verify import is_signed
 from tests.intake_payloads import (
@@ -300,6 +300,32 @@ def test_elements_are_read_down_to_the_greatest_depth(depth: int, is_read: bool)
             read_document(MAPPINGS["qimen"], body)
 
 
+RECEIPT = """
+name: own
+verify: {kind: hmac-sha256, signature: "header:S"}
+choose: kind
+order_id: ref
+choices:
+  - words: [in]
+    events:
+      - type: stock.received
+        occurred_at: received
+        id: [ref]
+        fields: {warehouse: wh}
+        lines: {path: lines, sku: sku, quantity: count}
+"""
+RETURNED = """
+      - type: order.returned
+        occurred_at: received
+        lines: {path: lines, sku: sku, quantity: count, condition: {path: state, words: {A: sellable, B: broken}}}
+"""
+
+
+def test_a_condition_that_the_contract_does_not_have_is_found_in_the_file(tmp_path: Path) -> None:
+    with pytest.raises(MappingError, match=r"events\[1\].lines.condition.words.B`: .*: one of damaged, sellable"):
+        read_mapping(write_mapping(tmp_path, RECEIPT.rstrip() + RETURNED))
+
+
 def write_mapping(folder: Path, text: str) -> Path:
     path = folder / "own.yaml"
     path.write_text(text)
@@ -312,7 +338,14 @@ def write_mapping(folder: Path, text: str) -> Path:
         ("zone: UTC", "zone: Mars/Base", "zone"),
         ("order_id: id", "order_id: 'id['", r"`order_id`: 'id\[' is no JMESPath"),
         ("path: line_items", "path: '[['", r"`choices\[0\].events\[0\].lines.path`: '\[\[' is no JMESPath"),
-        ("kind: hmac-sha256", "kind: rot13", "rot13"),
+        ("kind: hmac-sha256", "kind: rot13", "verify.kind: Invalid enum value 'rot13': one of hmac-sha256, md5, qimen"),
+        ("type: order.placed", "type: order.plced", r"events\[0\].type: .* one of order.cancelled, .*, stock.received"),
+        ("zone: UTC", "zone: UTC\nzone: Asia/Shanghai", r"own\.yaml: line \d+: the key 'zone' is in line \d+ already"),
+        ("accept: sold", "accept: sld", r"`choices\[0\].events\[0\].constants.accept`: .* one of all, partial, sold"),
+        ("hold_seconds: 604800", "hold_seconds: 7d", r"constants.hold_seconds`: Expected `int`, got `str`"),
+        ("{accept: sold, hold_seconds: 604800}", "&same {accept: *same}", "own.yaml: it is nested too deeply"),
+        ("hold_seconds: 604800", "hold_secs: 604800", r"constants.hold_secs`: order.placed has no such field"),
+        ("zone: UTC", "zone: UTC\nchannel: a b", "channel: Expected `str` matching"),
         ("choose:", "chose:", "chose"),
         ("name: shopify", "name: ../x", "name"),
         ("name: shopify", "name: !!python/object/apply:os.system [id]", "python"),
@@ -323,6 +356,31 @@ def test_a_wrong_mapping_is_refused_with_what_is_wrong(tmp_path: Path, old: str,
     assert old in text
     with pytest.raises(MappingError, match=said):
         read_mapping(write_mapping(tmp_path, text.replace(old, new, 1)))
+
+
+def test_two_files_of_one_folder_with_the_same_name_are_refused(tmp_path: Path) -> None:
+    text = (FOLDER / "shopify.yaml").read_text()
+    (tmp_path / "a.yml").write_text(text)
+    assert load_mappings(tmp_path)["shopify"], "one of the package may be replaced"
+    write_mapping(tmp_path, text)
+    with pytest.raises(MappingError, match=r"own.yaml: name: 'shopify' is the name of a.yml already"):
+        load_mappings(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("warehouse: wh", "note: wh", r"`choices\[0\].events\[0\].fields.note`: stock.received has no such field"),
+        ("{warehouse: wh}", "{}", r"`choices\[0\].events\[0\]`: stock.received needs `warehouse`"),
+    ],
+)
+def test_fields_that_an_event_does_not_have_or_lacks_are_found_in_the_file(
+    tmp_path: Path, old: str, new: str, said: str
+) -> None:
+    text = RECEIPT.replace(old, new)
+    read_mapping(write_mapping(tmp_path, RECEIPT))
+    with pytest.raises(MappingError, match=said):
+        read_mapping(write_mapping(tmp_path, text))
 
 
 @pytest.mark.parametrize("url", ["http://example.com/", "ftp://x/", "http://127.0.0.1:1/", "https://a:b@x/", "x"])

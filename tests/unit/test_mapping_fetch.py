@@ -11,7 +11,7 @@ from aiohttp import web
 
 from stocktide.agents.mapping import fetch
 from stocktide.agents.mapping.agent import Mapper
-from stocktide.streams.mapping.mapping_file import FOLDER, read_mapping
+from stocktide.streams.mapping.mapping_reader import FOLDER, read_mapping
 from tests.intake_payloads import LARGE_ID, douyin
 from tests.unit.test_mapping import envelope_of, write_mapping
 

@@ -123,6 +123,21 @@ async def test_a_child_that_ignores_the_term_signal_is_killed(tmp_path: Path) ->
     assert await child.wait() == -signal.SIGKILL
 
 
+async def test_a_program_that_is_not_ours_gets_no_secret_of_the_environment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("STOCKTIDE_REDIS_PASSWORD", "HUSH")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "HUSH")
+    monkeypatch.setenv("LC_CTYPE", "C.UTF-8")
+    child = ChildProcess("foreign", tmp_path / "logs" / "log")
+    await child.spawn(["env"])
+    assert await child.wait() == 0
+    given = child.log.read_text().splitlines()
+    # With another LC_CTYPE a JVM could not open a folder with a Chinese name.
+    assert "LC_CTYPE=C.UTF-8" in given and not any("HUSH" in line for line in given)
+    assert child.log.parent.stat().st_mode & 0o077 == 0, "a log may quote what was sent"
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux kills a child with its parent")
 async def test_children_die_with_a_parent_that_was_killed(tmp_path: Path) -> None:
     code = (

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from stocktide.__main__ import cli
+from stocktide.command_line import cli
 from stocktide.errors import CommandError
 from stocktide.progress import silent
 from stocktide.up.program import ProgramEnded

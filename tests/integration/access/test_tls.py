@@ -163,7 +163,7 @@ async def test_a_certificate_with_the_key_of_another_is_refused_at_the_start(
 ) -> None:
     pair = {"STOCKTIDE_TLS_CERT": str(certificates.server), "STOCKTIDE_TLS_KEY": str(certificates.client_key)}
     refused = await running.run("api", environ={**pair, "STOCKTIDE_OPEN": "1", "STOCKTIDE_PORT": str(pick_free_port())})
-    assert refused.status == 1
+    assert refused.status == 2
     assert f"STOCKTIDE_TLS_CERT is {certificates.server} and STOCKTIDE_TLS_KEY is " in refused.printed
 
 
@@ -172,7 +172,7 @@ async def test_a_key_that_is_not_there_is_named_with_its_setting(
 ) -> None:
     pair = {"STOCKTIDE_TLS_CERT": str(certificates.server), "STOCKTIDE_TLS_KEY": str(tmp_path / "none")}
     refused = await running.run("api", environ={**pair, "STOCKTIDE_OPEN": "1", "STOCKTIDE_PORT": str(pick_free_port())})
-    assert refused.status == 1
+    assert refused.status == 2
     assert f"STOCKTIDE_TLS_KEY is {tmp_path / 'none'}: No such file or directory" in refused.printed
 
 

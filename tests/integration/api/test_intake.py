@@ -15,7 +15,7 @@ from aiohttp import web
 
 from stocktide.ops.mapping import run_replay
 from stocktide.settings import Settings
-from stocktide.streams.mapping.mapping_file import FOLDER
+from stocktide.streams.mapping.mapping_reader import FOLDER
 from stocktide.tables.dead_letters.reader import DeadLetterTopic
 from tests.harness.api_client import ApiAnswer, ApiTestClient, unique_name
 from tests.harness.certificates import Certificates, make_certificates
