@@ -181,10 +181,12 @@ class DecreaseBounds:
 
 
 def _is_from_own_hold(known: KnownOrder, sku: str) -> bool:
-    """Whether all shipments of an order's SKU left the warehouses that held it, and no more than they held."""
+    """Whether all shipments of an order's SKU left the warehouses that held it, and no more than they held. A state
+    that no record shows may be an expiry, after which the order was taken again elsewhere."""
     if (
         known.may_have_released
         or known.may_be_rerouted
+        or known.has_hidden_states()
         or any(state in ("cancelled", "expired", "rejected") for state in known.states)
     ):
         return False

@@ -143,6 +143,10 @@ class KnownOrder:
         content = self.content()
         return content is not None and any(line.first_promised_at for line in content.lines)
 
+    def has_hidden_states(self) -> bool:
+        """Whether no record shows some of the states between the first and the newest one that are known."""
+        return bool(self.sequences) and self.sequences[-1] - self.sequences[0] >= len(self.sequences)
+
     def requested_units(self, kind: str, sku: str) -> tuple[int, int]:
         """Units of a SKU in distinct shipments or returns: the certain ones, and those that may have been applied or
         not."""

@@ -335,6 +335,26 @@ def test_a_late_payment_takes_its_order_again(shop: SimulatedShop) -> None:
     shop.event("shipped", "o1", "kafka", lines=lines(4))
 
 
+def test_an_order_that_was_taken_again_elsewhere_leaves_from_where_it_was_first(shop: SimulatedShop) -> None:
+    shop.move("received", "r1", 5, warehouse="BJ1")
+    shop.place("o1", units=2, hold_seconds=5)
+    sent, at = len(shop.records), shop.now
+    shop.publication_lags = True
+    shop.wait(5_000)
+    shop.tick()
+    shop.buy("o2", 10)
+    shop.event("paid", "o1", "kafka", if_expired="take_again")
+    shop.publish(held_back=True)  # no row shows that it was expired
+    begin = len(shop.records)
+    shop.event("shipped", "o1", "kafka", lines=lines(2))
+    # It was requested while the first hold existed, and decided later.
+    shop.records[sent:sent] = [structs.replace(record, at=at) for record in shop.records[begin:]]
+    del shop.records[begin + 2 :]
+    shop.publish(held_back=True)
+    sku = shop.state.skus["A"]
+    assert (sku.count("on_hand@SH1"), sku.count("committed@SH1"), sku.count("committed@BJ1")) == (8, 10, 0)
+
+
 def test_an_order_is_paid_with_its_placing(shop: SimulatedShop) -> None:
     assert shop.place("o1", units=4, paid=True).order.state == "paid"
     assert shop.place("o1", units=4).code == "conflict"
