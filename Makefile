@@ -13,7 +13,8 @@ help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
-# uv takes a sixth of pip's time. It does not know an index or a proxy that only pip was told of; then pip does all.
+# uv takes a sixth of pip's time. An index or a proxy that only pip is configured with
+# is unknown to it; pip does all then.
 UV_INSTALL := ! $(BIN)/python -m pip config list | grep -qE 'index|proxy' \
   && awk '/^[^ ]/ {found = /^uv==/} found' requirements.lock > $(VENV)/uv.lock \
   && $(PIP) --require-hashes -r $(VENV)/uv.lock \
@@ -25,7 +26,7 @@ $(STAMP): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Stocktide needs Python 3.11 or later")'
 	@echo "setting up $(VENV) (up to a minute the first time)"
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@{ $(UV_INSTALL); } || $(PIP) --require-hashes -r requirements.lock
+	@{ $(UV_INSTALL); } || { echo "installing with pip"; $(PIP) --require-hashes -r requirements.lock; }
 	@$(PIP) --no-deps --no-build-isolation -e .
 	@touch $@
 

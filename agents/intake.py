@@ -119,8 +119,8 @@ class Intake:
 
 
 class StepCounter:
-    """Counts what one call settles of a chunk. A chunk of large events takes longer than a stall, and is none while its
-    steps are settled; those that a call after an error settles again do not count."""
+    """Counts the steps of a chunk that one call settles. A chunk of large events may take longer than STALL_SECONDS; it
+    is no stall while its steps are settled. Steps that a call after an error settles again do not count."""
 
     def __init__(self, settled: SettledSteps, chunk: Chunk) -> None:
         self._settled = settled

@@ -240,8 +240,9 @@ class Relay:
             KIND_BATCH, self.term, self._owner, entry.batch, entry.token, entry.previous, entry.payload
         )
 
-    def _told(self, owner: str) -> str:
-        """Another owner, which begins with the name of its worker; two workers of one name go on without end."""
+    def _describe(self, owner: str) -> str:
+        """The owner of a newer term, which begins with the name of its worker. Two workers of one name take over from
+        each other without end."""
         same = owner.rsplit("-", 2)[0] == self._owner.rsplit("-", 2)[0]
         return f"{owner} (another process has our STOCKTIDE_WORKER_NAME)" if same else owner
 
@@ -254,7 +255,9 @@ class Relay:
                 verdict = self._reader.feed(record.offset, decode_record(record.value))
                 if verdict is RecordVerdict.MARKER:
                     newer = self._reader.position
-                    raise _Superseded(f"term {self.term} is over: {self._told(newer.owner)} opened term {newer.term}")
+                    raise _Superseded(
+                        f"term {self.term} is over: {self._describe(newer.owner)} opened term {newer.term}"
+                    )
                 if verdict is RecordVerdict.BATCH:
                     positions.append(self._reader.position)
             if positions:

@@ -2,7 +2,7 @@
 
 In: what identifies a row, by the place (topic and partition) in which it was read. Out: whether it is new. A worker
 that is killed between a row and what follows it has a successor that writes the same row again, soon after and in the
-same partition. So the newest rows of each are remembered, and read back after a start.
+same partition. So the newest rows are remembered, and read back after a start.
 """
 
 from __future__ import annotations
@@ -15,22 +15,22 @@ from stocktide.streams.topics import ALERTS, DEAD_LETTERS
 # Records before the first one to count that are read back, of a partition. A worker leaves two writes of 2,000 alerts
 # at the most (`agents.channel_stock`); dead letters have their events, of up to a MiB.
 READ_BACK_RECORDS = {ALERTS: 5_000, DEAD_LETTERS: 200}
-# Rows that are remembered of a partition, by hashes of 64 bits: 0.6 MB.
-ROWS_MAX = 5_000
+# Rows that are remembered of all partitions, by hashes of 64 bits: some 12 MB.
+ROWS_MAX = 100_000
 
 
 class RepeatFilter:
     """The rows that were seen; one for each beginning, since rows are read again after an error."""
 
     def __init__(self) -> None:
-        self._seen: dict[str, OrderedDict[int, None]] = {}
+        self._seen: OrderedDict[int, None] = OrderedDict()
 
     def is_new(self, place: str, identity: Hashable) -> bool:
         """Whether it was not seen in this place; then it is now."""
-        seen, key = self._seen.setdefault(place, OrderedDict()), hash(identity)
-        if key in seen:
+        key = hash((place, identity))
+        if key in self._seen:
             return False
-        seen[key] = None
-        if len(seen) > ROWS_MAX:
-            seen.popitem(last=False)
+        self._seen[key] = None
+        if len(self._seen) > ROWS_MAX:
+            self._seen.popitem(last=False)
         return True

@@ -221,9 +221,9 @@ class _Checker:
         if url is None:
             raise _Wrong(place, "it has no `url`, `url_file` or `url_variable`")
         if (trouble := url_trouble(url, self._allowed)) is not None:
-            raise _Wrong(f"{place}.{_way('url', entry.url_file, entry.url_variable)}", trouble)
+            raise _Wrong(f"{place}.{_given_field('url', entry.url_file, entry.url_variable)}", trouble)
         secret = self._text(place, "secret", None, entry.secret_file, entry.secret_variable)
-        _check_secret(place, _way("secret", entry.secret_file, entry.secret_variable), entry.kind, secret)
+        _check_secret(place, _given_field("secret", entry.secret_file, entry.secret_variable), entry.kind, secret)
         return Receiver(entry.name, entry.kind, url, secret or "", entry.language or self._file.language, zone)
 
     def _text(self, place: str, field: str, given: str | None, file: str | None, variable: str | None) -> str | None:
@@ -245,7 +245,7 @@ class _Checker:
         return given
 
 
-def _way(field: str, file: str | None, variable: str | None) -> str:
+def _given_field(field: str, file: str | None, variable: str | None) -> str:
     """The field of the file that gives a URL or a secret."""
     return f"{field}_file" if file is not None else f"{field}_variable" if variable is not None else field
 

@@ -157,7 +157,7 @@ class Groups:
         group.more -= message.more
         group.failing_since = None
         for each in message.waiting:
-            self._said.pop(_subject(group.route, each.alert), None)  # nobody was told
+            self._said.pop(_subject(group.route, each.alert), None)  # they were not sent
             self._rows.pop(_digest(group.route, each.alert.id), None)
         return [each.place for each in message.waiting]
 

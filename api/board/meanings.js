@@ -24,7 +24,7 @@ export function explanation(context, code, detail) {
 
 /** What the state of a part means, `[text, detail]`: words of the part, else of any part. A part that is well may have none. */
 export function stateOfPart({ words }, part, state, detail) {
-  const key = [`told_${part}_${state}`, `told_${state}`].find((each) => each in health.en);
+  const key = [`meaning_${part}_${state}`, `meaning_${state}`].find((each) => each in health.en);
   const text = key === undefined ? "" : words(`health.${key}`);
   return chosenLanguage() === "en" ? [detail || text, ""] : [text, detail];
 }

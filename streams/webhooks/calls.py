@@ -109,7 +109,7 @@ async def post(
 def _reason(error: aiohttp.ClientConnectorError) -> str:
     """Why there is no connection, without an address: what aiohttp and the operating system say has it."""
     if isinstance(error, aiohttp.ClientConnectorCertificateError):
-        return "its certificate is not valid for its name, or nobody here trusts who signed it"
+        return "its certificate is not valid for its name, or its issuer is not trusted here"
     if isinstance(error, aiohttp.ClientSSLError):
         return "it does not speak TLS as we do"
     if isinstance(error, aiohttp.ClientConnectorDNSError):

@@ -28,7 +28,8 @@ CLOSED_STATES: tuple[State, ...] = ("retried", "dropped")
 ALL_STATES: tuple[State, ...] = ("open", *CLOSED_STATES)
 # The newest dead letters kept while the topic is read, some 500 bytes each.
 LETTERS_MAX = 200_000
-# Bytes of a key that are held: those of events are names, and anyone may send others. The whole one is in the topic.
+# Bytes of a key that are held: those of events are names, but a producer may
+# use any. The whole one is in the topic.
 KEY_BYTES_MAX = 1_024
 # Every record that is read exists already; a fetch that waits for more delays the next one.
 _FETCH_WAIT_MS = 20

@@ -52,6 +52,6 @@ def test_every_part_of_health_and_every_state_has_words(language: Language) -> N
     states, not_well = {OK, WAITING, STALLED, UNKNOWN}, {WAITING, STALLED, UNKNOWN}
     assert texts_of("health", language, "part_").keys() == parts
     assert texts_of("health", language, "state_").keys() == states
-    told = texts_of("health", language, "told_").keys()
+    meanings = texts_of("health", language, "meaning_").keys()
     known = {f"{part}_{state}" for part in (*parts, "process") for state in states}
-    assert not_well <= told <= not_well | known
+    assert not_well <= meanings <= not_well | known
